@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies of mmap.h (POSIX).
+#ifndef WF_BASE_MMAP_IMPL_H_
+#define WF_BASE_MMAP_IMPL_H_
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "wf/base/mmap.h"
+
+namespace wf {
+
+WF_LIB_INLINE Result<MappedFile> MappedFile::Open(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    const int e = errno;
+    return Status(e == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, path + ": cannot open: " + std::strerror(e));
+  }
+  struct stat st {};
+  if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+    ::close(fd);
+    return IoError(path + ": not a regular file");
+  }
+  MappedFile f;
+  f.path_ = path;
+  f.size_ = static_cast<size_t>(st.st_size);
+  if (f.size_ != 0) {
+    void* p = ::mmap(nullptr, f.size_, PROT_READ, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED) {
+      const int e = errno;
+      ::close(fd);
+      f.size_ = 0;
+      return IoError(path + ": cannot map: " + std::strerror(e));
+    }
+    f.data_ = p;
+  }
+  ::close(fd);
+  return f;
+}
+
+WF_LIB_INLINE MappedFile& MappedFile::operator=(MappedFile&& o) noexcept {
+  if (this != &o) {
+    if (data_ != nullptr) ::munmap(data_, size_);
+    path_ = std::move(o.path_);
+    data_ = std::exchange(o.data_, nullptr);
+    size_ = std::exchange(o.size_, 0);
+  }
+  return *this;
+}
+
+WF_LIB_INLINE MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+namespace detail {
+inline void Advise(void* data, size_t size, uint64_t offset, uint64_t length, int advice) noexcept {
+  if (data == nullptr || offset >= size) return;
+  const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const uint64_t begin = offset / page * page;
+  const uint64_t end = length > size - offset ? size : offset + length;
+  (void)::madvise(static_cast<char*>(data) + begin, end - begin, advice);
+}
+}  // namespace detail
+
+WF_LIB_INLINE void MappedFile::WillNeed(uint64_t offset, uint64_t length) const noexcept {
+  detail::Advise(data_, size_, offset, length, MADV_WILLNEED);
+}
+WF_LIB_INLINE void MappedFile::DontNeed(uint64_t offset, uint64_t length) const noexcept {
+  detail::Advise(data_, size_, offset, length, MADV_DONTNEED);
+}
+
+WF_LIB_INLINE Result<AtomicFile> AtomicFile::Create(const std::string& path) {
+  AtomicFile f;
+  f.path_ = path;
+  f.temp_ = path + ".XXXXXX.tmp";
+  f.fd_ = ::mkostemps(f.temp_.data(), 4, O_CLOEXEC);
+  if (f.fd_ < 0) {
+    const int e = errno;
+    f.temp_.clear();
+    return Status(e == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, path + ": cannot create: " + std::strerror(e));
+  }
+  return f;
+}
+
+WF_LIB_INLINE AtomicFile& AtomicFile::operator=(AtomicFile&& o) noexcept {
+  if (this != &o) {
+    Discard();
+    path_ = std::move(o.path_);
+    temp_ = std::move(o.temp_);
+    o.temp_.clear();
+    buffer_ = std::move(o.buffer_);
+    o.buffer_.clear();
+    fd_ = std::exchange(o.fd_, -1);
+    offset_ = std::exchange(o.offset_, 0);
+  }
+  return *this;
+}
+WF_LIB_INLINE AtomicFile::~AtomicFile() { Discard(); }
+
+WF_LIB_INLINE void AtomicFile::Discard() noexcept {
+  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  if (!temp_.empty()) ::unlink(temp_.c_str());
+  temp_.clear();
+}
+
+WF_LIB_INLINE Status AtomicFile::WriteRaw(uint64_t offset, const void* data, size_t size) {
+  const char* p = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t n = ::pwrite(fd_, p, size, static_cast<off_t>(offset));
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      return IoError(path_ + ": write of " + std::to_string(size) + " bytes at offset " + std::to_string(offset) +
+                     " failed: " + std::strerror(errno));
+    }
+    p += n;
+    offset += static_cast<uint64_t>(n);
+    size -= static_cast<size_t>(n);
+  }
+  return OkStatus();
+}
+
+WF_LIB_INLINE Status AtomicFile::Flush() {
+  if (buffer_.empty()) return OkStatus();
+  const Status s = WriteRaw(offset_ - buffer_.size(), buffer_.data(), buffer_.size());
+  buffer_.clear();
+  return s;
+}
+
+WF_LIB_INLINE Status AtomicFile::Write(const void* data, size_t size) {
+  constexpr size_t kBuffer = size_t{1} << 20;  // one system call per MiB of small writes
+  if (buffer_.size() + size > kBuffer) WF_TRY(Flush());
+  if (size >= kBuffer) {
+    WF_TRY(WriteRaw(offset_, data, size));
+    offset_ += size;
+    return OkStatus();
+  }
+  buffer_.append(static_cast<const char*>(data), size);
+  offset_ += size;
+  return OkStatus();
+}
+
+WF_LIB_INLINE Status AtomicFile::WriteAt(uint64_t offset, const void* data, size_t size) {
+  WF_TRY(Flush());
+  return WriteRaw(offset, data, size);
+}
+
+WF_LIB_INLINE Status AtomicFile::Commit() {
+  WF_TRY(Flush());
+  if (::fsync(fd_) != 0) return IoError(path_ + ": fsync failed: " + std::strerror(errno));
+  ::close(std::exchange(fd_, -1));
+  // mkostemps makes 0600; a model file is as readable as the user's other files.
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  (void)::chmod(temp_.c_str(), static_cast<mode_t>(0666 & ~mask));
+  if (::rename(temp_.c_str(), path_.c_str()) != 0) return IoError(path_ + ": rename failed: " + std::strerror(errno));
+  temp_.clear();
+  return OkStatus();
+}
+
+}  // namespace wf
+#endif  // WF_BASE_MMAP_IMPL_H_

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chooses the next token of one sequence. Order: logits that are banned, bias, penalties, temperature, top-k, top-p,
+// min-p, then one draw from a generator of our own, so that a seed gives the same text on every machine.
+#ifndef WF_DECODE_SAMPLER_H_
+#define WF_DECODE_SAMPLER_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "wf/base/inline.h"
+#include "wf/decode/sampling.h"
+#include "wf/kernels/table.h"
+#include "wf/tokenizer/tokenizer.h"
+
+namespace wf {
+
+// SplitMix64: one 64-bit state, every seed is good.
+class Rng {
+ public:
+  explicit Rng(uint64_t seed) : state_(seed) {}
+  uint64_t Next() noexcept {
+    uint64_t z = (state_ += 0x9e3779b97f4a7c15ull);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+  }
+  double Uniform() noexcept { return static_cast<double>(Next() >> 11) * 0x1p-53; }  // [0, 1)
+
+ private:
+  uint64_t state_;
+};
+
+// Tokens that are never sampled: rows of the embedding that are no tokens, padding, the mask token, and
+// those the vocabulary suppresses. `rows` is the number of logits.
+std::vector<int32_t> BannedTokens(const Tokenizer& tokenizer, size_t rows);
+
+class Sampler {
+ public:
+  // `params` must be valid. prompt counts as seen for repetition_penalty only.
+  Sampler(const SamplingParams& params, const KernelTable& kernels, std::span<const int32_t> prompt);
+
+  // The next token from n logits, which are used up. `banned` are ids that cannot be chosen; at least one other
+  // must exist. Ties go to the lowest id.
+  int32_t Sample(float* logits, size_t n, std::span<const int32_t> banned);
+  // Tells the sampler which token the sequence went on with.
+  void Accept(int32_t token);
+
+  bool greedy() const noexcept { return params_.temperature == 0; }
+  int64_t seed() const noexcept { return seed_; }  // -1 if greedy
+
+ private:
+  void Penalise(float* logits, size_t n) const;
+  int32_t Draw(float* logits, size_t n);
+
+  SamplingParams params_;
+  const KernelTable* kernels_;
+  Rng rng_;
+  int64_t seed_ = -1;
+  std::vector<int32_t> seen_;  // prompt and generated tokens, in order
+  size_t prompt_ = 0;          // how many of them are the prompt's
+  std::vector<std::pair<float, int32_t>> candidates_;
+};
+
+}  // namespace wf
+#if !WF_MODEL_COMPILED
+#include "wf/decode/sampler-impl.h"
+#endif
+#endif  // WF_DECODE_SAMPLER_H_

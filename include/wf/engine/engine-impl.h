@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies of engine.h: the inference thread. State of a request is in sequence.h.
+#ifndef WF_ENGINE_ENGINE_IMPL_H_
+#define WF_ENGINE_ENGINE_IMPL_H_
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "wf/cache/kv_pool.h"
+#include "wf/engine/engine.h"
+#include "wf/engine/sequence.h"
+#include "wf/model/transformer.h"
+
+namespace wf {
+
+struct Engine::Impl {
+  using Clock = std::chrono::steady_clock;
+
+  Impl(std::shared_ptr<const Model> m, const EngineOptions& o, std::unique_ptr<Transformer> t, KvPool p)
+      : model(std::move(m)), options(o), transformer(std::move(t)), pool(std::move(p)),
+        kernels(Kernels(transformer->isa())), banned(BannedTokens(model->tokenizer(), model->config().vocab)) {
+    Beat();
+  }
+
+  std::shared_ptr<const Model> model;
+  EngineOptions options;
+  std::unique_ptr<Transformer> transformer;
+  KvPool pool;  // the inference thread's
+  const KernelTable& kernels;
+  std::vector<int32_t> banned;
+
+  mutable std::mutex mutex;
+  std::condition_variable wake, idle;
+  std::deque<std::unique_ptr<Sequence>> waiting;        // under mutex
+  std::set<uint64_t> cancels;                           // under mutex
+  bool draining = false, stopping = false, cancel_all = false;  // under mutex
+  EngineStats counters;                                 // under mutex
+  uint64_t next_id = 1;
+  std::vector<std::unique_ptr<Sequence>> running;       // the inference thread's, in order of admission
+  std::atomic<int64_t> beat{0};
+  std::thread thread;
+
+  void Beat() noexcept { beat.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed); }
+
+  Status Check(const Request& r) const {
+    const int64_t vocab = static_cast<int64_t>(model->config().vocab);
+    if (r.prompt.empty()) return InvalidArgument("the prompt has no token");
+    for (const int32_t id : r.prompt) {
+      if (id < 0 || id >= vocab) {
+        return InvalidArgument("prompt: token id " + std::to_string(id) + ", expected 0 to " + std::to_string(vocab - 1));
+      }
+    }
+    if (static_cast<int64_t>(r.prompt.size()) >= options.ctx) {
+      return LimitError("the prompt has " + std::to_string(r.prompt.size()) + " tokens, the context holds " +
+                        std::to_string(options.ctx) + " with at least one of the answer");
+    }
+    WF_TRY(Validate(r.sampling, static_cast<int32_t>(vocab)));
+    for (const std::string& s : r.stop) {
+      if (s.empty()) return InvalidArgument("stop: an empty string");
+    }
+    for (const int32_t id : r.stop_token_ids) {
+      if (id < 0 || id >= vocab) return InvalidArgument("stop_token_ids: " + std::to_string(id) + " is no token");
+    }
+    if (r.logprobs > 20) return InvalidArgument("logprobs = " + std::to_string(r.logprobs) + ", expected at most 20");
+    if (r.max_tokens < -1 || r.min_tokens < 0) return InvalidArgument("max_tokens and min_tokens must not be negative");
+    return OkStatus();
+  }
+
+  // --- inference thread ---------------------------------------------------------------------------------
+
+  void Loop() {
+    for (;;) {
+      std::vector<std::unique_ptr<Sequence>> ended;
+      {
+        std::unique_lock lock(mutex);
+        Beat();
+        if (running.empty() && waiting.empty()) {
+          idle.notify_all();
+          if (stopping) return;
+          wake.wait_for(lock, std::chrono::milliseconds(100));
+        }
+        TakeCancelled(&ended);
+        while (!waiting.empty() && running.size() < static_cast<size_t>(options.max_running)) {
+          waiting.front()->admitted = Clock::now();
+          running.push_back(std::move(waiting.front()));
+          waiting.pop_front();
+        }
+        counters.running = static_cast<int>(running.size());
+        counters.waiting = static_cast<int>(waiting.size());
+        counters.kv_blocks_used = static_cast<int64_t>(pool.used());
+      }
+      for (auto& s : ended) Retire(*s);
+      ended.clear();
+      if (!running.empty()) Step();
+    }
+  }
+
+  // Under mutex: moves out what was cancelled or has waited or run too long.
+  void TakeCancelled(std::vector<std::unique_ptr<Sequence>>* ended) {
+    const auto now = Clock::now();
+    const auto take = [&](auto& list, bool queued) {
+      for (auto it = list.begin(); it != list.end();) {
+        Sequence& s = **it;
+        if (cancel_all || cancels.count(s.id) != 0) {
+          s.End(FinishReason::kCancelled, StopType::kNone, Status(ErrorCode::kCancelled, "cancelled"));
+        } else if (s.request.deadline_ms > 0 && now - s.submitted > std::chrono::milliseconds(s.request.deadline_ms)) {
+          s.EndAtDeadline();
+        } else if (queued && options.queue_timeout_ms > 0 &&
+                   now - s.submitted > std::chrono::milliseconds(options.queue_timeout_ms)) {
+          s.End(FinishReason::kError, StopType::kNone, Status(ErrorCode::kUnavailable, "the request waited too long"));
+        } else {
+          ++it;
+          continue;
+        }
+        ended->push_back(std::move(*it));
+        it = list.erase(it);
+      }
+    };
+    take(waiting, true);
+    take(running, false);
+    cancels.clear();
+  }
+
+  // Frees the sequence's blocks, then tells its owner: who reacts to the last event finds the place free.
+  void Retire(Sequence& s) {
+    for (const int32_t b : s.blocks) pool.Release(b);
+    s.blocks.clear();
+    {
+      std::lock_guard lock(mutex);
+      counters.prompt_tokens += s.computed < s.prompt_size ? s.computed : s.prompt_size;
+      counters.generated_tokens += static_cast<uint64_t>(s.generated);
+      if (s.last.reason == FinishReason::kCancelled) ++counters.cancelled;
+      counters.kv_blocks_used = static_cast<int64_t>(pool.used());
+    }
+    s.EmitLast();
+  }
+
+  // One pass: a row for every sequence that decodes, then prefill chunks, oldest first, up to prefill_chunk rows.
+  void Step() {
+    std::vector<SequenceRows> rows;
+    std::vector<Sequence*> owners;
+    size_t budget = static_cast<size_t>(options.prefill_chunk);
+    size_t wanted = 0;
+    for (const bool decoding : {true, false}) {
+      for (const auto& s : running) {
+        if (s->Decoding() != decoding || (!decoding && budget == 0)) continue;
+        const size_t left = s->tokens.size() - s->computed;
+        const size_t n = decoding ? 1 : std::min(left, budget);
+        budget -= std::min(n, budget);
+        if (!Reserve(*s, s->computed + n)) continue;
+        const bool last = n == left;
+        rows.push_back({.tokens = s->tokens.data() + s->computed, .count = n, .first = s->computed,
+                        .blocks = s->pointers.data(), .logits_from = last && s->max_tokens > 0 ? n - 1 : n});
+        wanted += rows.back().logits_from < n ? 1 : 0;
+        owners.push_back(s.get());
+      }
+    }
+    const size_t vocab = model->config().vocab;
+    logits.resize(wanted * vocab);
+    transformer->Forward(rows, logits.data());
+    size_t at = 0;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      Sequence& s = *owners[i];
+      s.computed += rows[i].count;
+      if (rows[i].logits_from < rows[i].count) {
+        s.Next(logits.data() + at * vocab, vocab, banned, *transformer);
+        ++at;
+      } else if (s.computed == s.tokens.size()) {  // max_tokens 0: the prompt was all
+        s.End(FinishReason::kLength, StopType::kLimit, OkStatus());
+      }
+    }
+    {
+      std::lock_guard lock(mutex);
+      ++counters.steps;
+    }
+    for (auto it = running.begin(); it != running.end();) {
+      if (!(*it)->ended()) {
+        ++it;
+        continue;
+      }
+      const std::unique_ptr<Sequence> s = std::move(*it);
+      it = running.erase(it);
+      Retire(*s);
+    }
+  }
+
+  // Blocks for `positions` tokens. The pool holds max_running whole contexts, so it cannot run dry.
+  bool Reserve(Sequence& s, size_t positions) {
+    while (s.blocks.size() * kKvBlock < positions) {
+      const int32_t b = pool.Acquire();
+      if (b < 0) {
+        s.End(FinishReason::kError, StopType::kNone, InternalError("no free KV block"));
+        return false;
+      }
+      s.blocks.push_back(b);
+      s.pointers.push_back(pool.Data(b));
+    }
+    return true;
+  }
+  std::vector<float> logits;
+};
+
+WF_MODEL_INLINE Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
+  impl_->thread = std::thread([p = impl_.get()] { p->Loop(); });
+}
+
+WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> model, const EngineOptions& wanted) {
+  EngineOptions o = wanted;
+  const int64_t trained = static_cast<int64_t>(model->config().context);
+  if (o.threads == 0) o.threads = DefaultThreads();
+  if (o.ctx == 0) o.ctx = trained;
+  if (o.threads < 1 || o.threads > 1024) return InvalidArgument("threads = " + std::to_string(o.threads) + ", expected 1 to 1024");
+  if (o.ctx < 2 || o.ctx > trained) {
+    return InvalidArgument("context of " + std::to_string(o.ctx) + " tokens, expected 2 to " + std::to_string(trained) +
+                           ", what the model was trained for");
+  }
+  if (o.max_running < 1 || o.max_running > 4096) {
+    return InvalidArgument("max_running = " + std::to_string(o.max_running) + ", expected 1 to 4096");
+  }
+  if (o.max_queue < 0) return InvalidArgument("max_queue = " + std::to_string(o.max_queue) + ", expected 0 or more");
+  if (o.prefill_chunk < 1 || o.prefill_chunk > 65536) {
+    return InvalidArgument("prefill_chunk = " + std::to_string(o.prefill_chunk) + ", expected 1 to 65536");
+  }
+  const FloatType type = o.kv_type == KvType::kF32 ? FloatType::kF32 : FloatType::kF16;
+  WF_ASSIGN(std::unique_ptr<Transformer> t, Transformer::Create(model, o.threads, type));
+  const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock;
+  WF_ASSIGN(KvPool pool, KvPool::Create(t->kv_shape(), per_sequence * static_cast<size_t>(o.max_running)));
+  auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool));
+  impl->counters.kv_blocks_total = static_cast<int64_t>(impl->pool.total());
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+WF_MODEL_INLINE Engine::~Engine() {
+  {
+    std::lock_guard lock(impl_->mutex);
+    impl_->draining = impl_->stopping = impl_->cancel_all = true;
+  }
+  impl_->wake.notify_all();
+  impl_->thread.join();
+}
+
+WF_MODEL_INLINE const Model& Engine::model() const noexcept { return *impl_->model; }
+WF_MODEL_INLINE const EngineOptions& Engine::options() const noexcept { return impl_->options; }
+WF_MODEL_INLINE Status Engine::Check(const Request& request) const { return impl_->Check(request); }
+
+WF_MODEL_INLINE Result<uint64_t> Engine::Submit(Request request, EventSink sink) {
+  WF_TRY(impl_->Check(request));
+  auto s = std::make_unique<Sequence>(std::move(request), std::move(sink), *impl_->model, impl_->kernels, impl_->options.ctx);
+  uint64_t id = 0;
+  {
+    std::lock_guard lock(impl_->mutex);
+    if (impl_->draining) return Status(ErrorCode::kUnavailable, "the engine is draining");
+    const size_t busy = static_cast<size_t>(impl_->counters.running) + impl_->waiting.size();
+    if (busy >= static_cast<size_t>(impl_->options.max_running) + static_cast<size_t>(impl_->options.max_queue)) {
+      ++impl_->counters.rejected;
+      return Status(ErrorCode::kUnavailable, "the queue is full");
+    }
+    id = s->id = impl_->next_id++;
+    ++impl_->counters.requests;
+    impl_->waiting.push_back(std::move(s));
+    impl_->counters.waiting = static_cast<int>(impl_->waiting.size());
+  }
+  impl_->wake.notify_all();
+  return id;
+}
+
+WF_MODEL_INLINE void Engine::Cancel(uint64_t id) {
+  {
+    std::lock_guard lock(impl_->mutex);
+    impl_->cancels.insert(id);
+  }
+  impl_->wake.notify_all();
+}
+
+WF_MODEL_INLINE bool Engine::Drain(int64_t timeout_ms) {
+  std::unique_lock lock(impl_->mutex);
+  impl_->draining = true;
+  const auto empty = [this] { return impl_->counters.running == 0 && impl_->waiting.empty(); };
+  impl_->wake.notify_all();
+  if (impl_->idle.wait_for(lock, std::chrono::milliseconds(timeout_ms), empty)) return true;
+  impl_->cancel_all = true;
+  impl_->wake.notify_all();
+  impl_->idle.wait(lock, empty);
+  return false;
+}
+
+WF_MODEL_INLINE EngineStats Engine::stats() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->counters;
+}
+
+WF_MODEL_INLINE int64_t Engine::heartbeat_age_ms() const noexcept {
+  const Impl::Clock::duration d(Impl::Clock::now().time_since_epoch().count() - impl_->beat.load(std::memory_order_relaxed));
+  return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
+}
+
+WF_MODEL_INLINE Status GenerateBlocking(Engine& engine, Request request, const EventSink& sink, const std::atomic<bool>* cancel) {
+  std::mutex mutex;
+  std::condition_variable ready;
+  std::deque<Event> events;
+  WF_ASSIGN(const uint64_t id, engine.Submit(std::move(request), [&](Event&& e) {
+    // Notified under the lock: the waiting function may return, and its locals end, right after the last event.
+    std::lock_guard lock(mutex);
+    events.push_back(std::move(e));
+    ready.notify_one();
+  }));
+  bool asked = false;
+  for (;;) {
+    Event e;
+    {
+      std::unique_lock lock(mutex);
+      while (events.empty()) {
+        ready.wait_for(lock, std::chrono::milliseconds(20));
+        if (cancel != nullptr && cancel->load() && !asked) {
+          asked = true;
+          engine.Cancel(id);
+        }
+      }
+      e = std::move(events.front());
+      events.pop_front();
+    }
+    const bool finished = e.finished;
+    const Status status = e.status;
+    sink(std::move(e));
+    if (finished) return status;
+  }
+}
+
+}  // namespace wf
+#endif  // WF_ENGINE_ENGINE_IMPL_H_

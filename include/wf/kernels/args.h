@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arguments of the kernels: plain data, nothing in here depends on an ISA. Kernels know no tensors, check
+// nothing and cannot fail; sizes are in elements unless they say bytes. Fields that a kernel does not name
+// in its own comment it does not read.
+#ifndef WF_KERNELS_ARGS_H_
+#define WF_KERNELS_ARGS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace wf {
+
+inline constexpr int kDynamic = -1;  // a rank that is known at run time only; 0: no low-rank term
+
+enum class FloatType : uint8_t { kF32, kF16, kBF16 };  // storage of low-rank factors, head, K and V
+
+// y[t][r] = fma((float)(sum_k T[r][k] * q[t][k]) / act_scale[t], w_scale, bias[r] + U[r] . lrc_t[t])
+// for r in [row_begin, row_end), t in [0, tokens). The sum is exact in int32 (K <= 66052). Without bias and
+// low-rank term the addend is 0, which leaves the order of formats.md 4.1: divide, then multiply.
+struct TernaryArgs {
+  const void* w = nullptr;           // the tensor's first byte, rows of k weights in the block type's layout
+  size_t k = 0;
+  size_t row_begin = 0, row_end = 0;
+  float w_scale = 1;                 // the tensor's scale
+  const int8_t* x = nullptr;         // tokens rows of ActBytes(order, k) bytes, in the block type's order
+  size_t x_stride = 0;               // bytes from one token to the next
+  const int32_t* x_sum = nullptr;    // sum of each token's q
+  const float* act_scale = nullptr;  // a = 127 / max|x| of each token
+  size_t tokens = 1;
+  float* y = nullptr;                // y[t * y_stride + r]
+  size_t y_stride = 0;
+  const float* bias = nullptr;       // rows values, or none
+  const void* lrc_u = nullptr;       // rows x rank, row-major; read only by instances with a rank
+  FloatType lrc_type = FloatType::kF16;
+  const float* lrc_t = nullptr;      // V^T x: tokens rows of rank values
+  size_t lrc_t_stride = 0;
+  size_t lrc_rank = 0;               // read only by instances with kDynamic
+};
+
+// y[t][r] = w[r] . x[t] (+ bias[r]): the head, dense projections, V^T x. Sums as in SumOrder (ref.h).
+struct DenseArgs {
+  const void* w = nullptr;  // rows x k, row-major, of the instance's FloatType
+  size_t k = 0;
+  size_t row_begin = 0, row_end = 0;
+  const float* x = nullptr;
+  size_t x_stride = 0;
+  size_t tokens = 1;
+  float* y = nullptr;
+  size_t y_stride = 0;
+  const float* bias = nullptr;
+};
+
+// Per-token activation quantisation (semantics.md 1): a = 127 / max(max|x|, 1e-5),
+// q = clamp(round_half_even(x * a), -128, 127). `order` and `out` as block.h says; padding is zeroed.
+struct QuantiseArgs {
+  const float* x = nullptr;
+  size_t k = 0;
+  uint8_t order = 0;  // block::ActOrder
+  int8_t* out = nullptr;
+  float* act_scale = nullptr;
+  int32_t* sum = nullptr;
+};
+
+// y = x * (1 / sqrt(mean(x^2) + eps)) * w; y may be x.
+struct RmsNormArgs {
+  const float* x = nullptr;
+  const float* w = nullptr;
+  float* y = nullptr;
+  size_t n = 0;
+  float eps = 0;
+};
+
+// Rotates, in place, the first 2 * pairs values of each head. NEOX pairs (x[i], x[i + pairs]), NORM pairs
+// (x[2i], x[2i + 1]); x0' = x0 cos - x1 sin, x1' = x0 sin + x1 cos.
+struct RopeArgs {
+  float* x = nullptr;
+  size_t heads = 0;
+  size_t head_dim = 0;
+  size_t pairs = 0;            // n_rot / 2
+  const float* cos = nullptr;  // pairs values for this position
+  const float* sin = nullptr;
+  bool neox = true;
+};
+
+// out = act(gate) * up; act is relu(x)^2 or x / (1 + exp(-x)). out may be gate.
+struct GluArgs {
+  const float* gate = nullptr;
+  const float* up = nullptr;
+  float* out = nullptr;
+  size_t n = 0;
+  bool relu2 = true;
+};
+
+// y += x.
+struct AddArgs {
+  const float* x = nullptr;
+  float* y = nullptr;
+  size_t n = 0;
+};
+
+// p = exp(x - max) / sum; returns through lse the log of the sum plus the maximum. p may be x.
+struct SoftmaxArgs {
+  const float* x = nullptr;
+  float* p = nullptr;  // may be null: only lse is wanted
+  size_t n = 0;
+  float* lse = nullptr;
+};
+
+inline constexpr size_t kKvBlock = 32;  // tokens in one block of the KV cache
+
+// Bytes of one head's share of a KV block: K transposed (head_dim x 32), then V (32 x head_dim rounded up to 16).
+inline constexpr size_t KvVStride(size_t head_dim) noexcept { return (head_dim + 15) / 16 * 16; }
+inline constexpr size_t KvHeadBytes(size_t head_dim, size_t element) noexcept {
+  return kKvBlock * (head_dim + KvVStride(head_dim)) * element;
+}
+
+// Stores one token's K and V of one kv head in its block.
+struct KvStoreArgs {
+  const float* k = nullptr;
+  const float* v = nullptr;
+  size_t head_dim = 0;
+  void* head = nullptr;  // the head's share of the block
+  size_t slot = 0;       // position % 32
+};
+
+// Attention of `rows` tokens x `heads` query heads over one kv head (the heads share it). Row r sees the
+// keys 0 .. visible[r] - 1. One pass over absolute blocks of 32 keys with an online softmax; see ref.h for
+// the order of the sums. scratch: AttentionScratch() floats.
+struct AttentionArgs {
+  const float* q = nullptr;  // head h of row r at q + r * q_stride + h * head_dim
+  size_t q_stride = 0;
+  float* out = nullptr;      // likewise
+  size_t out_stride = 0;
+  size_t rows = 0, heads = 0, head_dim = 0;
+  const uint32_t* visible = nullptr;       // >= 1 each
+  float scale = 1;
+  const uint8_t* const* blocks = nullptr;  // the sequence's KV blocks in order
+  size_t offset = 0;                       // bytes from a block's start to the head's share
+  float* scratch = nullptr;
+};
+inline constexpr size_t AttentionScratch(size_t rows, size_t heads, size_t head_dim) noexcept {
+  const size_t v = KvVStride(head_dim);
+  return kKvBlock * (head_dim + v) + rows * heads * (head_dim + v + 2) + 4 * kKvBlock;
+}
+
+}  // namespace wf
+#endif  // WF_KERNELS_ARGS_H_

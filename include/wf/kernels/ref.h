@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definition of every kernel in plain C++, present in every mode as isa::Scalar, and the oracle of
+// every other ISA: integer sums are equal because they are exact, float results because this file fixes
+// the order of every operation:
+//   sums      16 running sums, element k goes to sum k % 16 by a fused multiply-add in ascending k (a short last
+//             group of 16 is filled with zeros), then folded 16 -> 8 -> 4 -> 2 -> 1 by adding the upper half;
+//   products  a multiply followed by an add is always one fused multiply-add, never left to the compiler;
+//   exp       ExpRef below.
+// So all ISAs agree bit for bit. Readable first; std::fma is a function call where the baseline has no FMA.
+#ifndef WF_KERNELS_REF_H_
+#define WF_KERNELS_REF_H_
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "wf/base/half.h"
+#include "wf/kernels/kernels.h"
+
+namespace wf::detail {
+inline namespace WF_MODE_NS {
+
+inline constexpr size_t kSumLanes = 16;
+
+struct SumOrder {
+  float lane[kSumLanes] = {};
+  float Fold() noexcept {
+    for (size_t w = kSumLanes / 2; w > 0; w /= 2)
+      for (size_t i = 0; i < w; ++i) lane[i] = lane[i] + lane[i + w];
+    return lane[0];
+  }
+};
+
+template <FloatType T>
+float LoadFloat(const void* p, size_t i) noexcept {
+  if constexpr (T == FloatType::kF32) return static_cast<const float*>(p)[i];
+  const uint16_t h = static_cast<const uint16_t*>(p)[i];
+  return T == FloatType::kF16 ? F32FromF16(h) : F32FromBf16(h);
+}
+inline float LoadFloat(FloatType t, const void* p, size_t i) noexcept {
+  return t == FloatType::kF32   ? LoadFloat<FloatType::kF32>(p, i)
+         : t == FloatType::kF16 ? LoadFloat<FloatType::kF16>(p, i)
+                                : LoadFloat<FloatType::kBF16>(p, i);
+}
+
+// sum of w[i] * x[i] in SumOrder.
+template <class Load>
+float DotRef(const Load& w, const float* x, size_t n) noexcept {
+  SumOrder s;
+  const size_t end = AlignUp(n, kSumLanes);
+  for (size_t i = 0; i < end; ++i) {
+    float& lane = s.lane[i % kSumLanes];
+    lane = i < n ? std::fma(w(i), x[i], lane) : std::fma(0.0f, 0.0f, lane);
+  }
+  return s.Fold();
+}
+
+// exp(x): 0 below -87.33 (no subnormals), clamped at 88.37. x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts
+// (Cody and Waite), e^r by the polynomial of Cephes expf; within 2 ulp.
+inline float ExpRef(float x) noexcept {
+  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer, ties to even
+  if (!(x >= -87.33f)) return 0.0f;
+  if (x > 88.37f) x = 88.37f;
+  const float t = std::fma(x, 1.44269504f, kMagic);
+  const float n = t - kMagic;
+  float r = std::fma(n, -0.693359375f, x);
+  r = std::fma(n, 2.12194440e-4f, r);
+  float p = 1.9875691500e-4f;
+  p = std::fma(p, r, 1.3981999507e-3f);
+  p = std::fma(p, r, 8.3334519073e-3f);
+  p = std::fma(p, r, 4.1665795894e-2f);
+  p = std::fma(p, r, 1.6666665459e-1f);
+  p = std::fma(p, r, 5.0000001201e-1f);
+  p = std::fma(p, r * r, r);
+  p = p + 1.0f;
+  const uint32_t two_n = (std::bit_cast<uint32_t>(t) + 127u) << 23;  // t's low bits hold n
+  return p * std::bit_cast<float>(two_n);
+}
+
+// --- ternary ----------------------------------------------------------------------------------------------
+
+// sum over k of T[row][k] * q[k]; x is one token's row in the block's order.
+template <class Block>
+int32_t TernaryDotRef(const void* w, size_t row, size_t k, const int8_t* x, int32_t x_sum) noexcept {
+  int32_t sum = 0;
+  if constexpr (Block::kType == TensorType::kI2_S) {
+    const block::ActOrder order = block::OrderFor(Block::kType, k);
+    const uint8_t* p = static_cast<const uint8_t*>(w);
+    for (size_t c = 0; c < k; ++c) {
+      const size_t e = row * k + c;
+      const int32_t code = (p[e / 128 * 32 + e % 32] >> (6 - 2 * (e % 128 / 32))) & 3;
+      sum += code * x[block::ActIndex(order, c, k)];
+    }
+    return sum - x_sum;
+  } else {
+    using Word = typename Block::Word;
+    constexpr Word kSign = static_cast<Word>(Word{1} << (sizeof(Word) * 8 - 1));
+    const Word* p = static_cast<const Word*>(w) + row * k;
+    for (size_t c = 0; c < k; ++c) {
+      if ((p[c] & static_cast<Word>(~kSign)) == 0) continue;
+      sum += (p[c] & kSign) != 0 ? -x[c] : x[c];
+    }
+    return sum;
+  }
+}
+
+template <class Block, int Rank>
+void TernaryRef(const TernaryArgs& a, size_t tokens) noexcept {
+  for (size_t t = 0; t < tokens; ++t) {
+    for (size_t r = a.row_begin; r < a.row_end; ++r) {
+      const int32_t dot = TernaryDotRef<Block>(a.w, r, a.k, a.x + t * a.x_stride, a.x_sum[t]);
+      float add = 0;
+      if constexpr (Rank != 0) {
+        const size_t rank = Rank > 0 ? static_cast<size_t>(Rank) : a.lrc_rank;
+        add = DotRef([&](size_t i) { return LoadFloat(a.lrc_type, a.lrc_u, r * rank + i); }, a.lrc_t + t * a.lrc_t_stride,
+                     rank);
+      }
+      if (a.bias != nullptr) add = add + a.bias[r];
+      a.y[t * a.y_stride + r] = std::fma(static_cast<float>(dot) / a.act_scale[t], a.w_scale, add);
+    }
+  }
+}
+template <class Block, int Rank>
+void TernaryGemvKernel(isa::Scalar, const TernaryArgs& a) noexcept {
+  TernaryRef<Block, Rank>(a, 1);
+}
+template <class Block, int Rank>
+void TernaryGemmKernel(isa::Scalar, const TernaryArgs& a) noexcept {
+  TernaryRef<Block, Rank>(a, a.tokens);
+}
+
+template <int>
+void QuantiseKernel(isa::Scalar, const QuantiseArgs& a) noexcept {
+  constexpr float kMagic = 12582912.0f;
+  const block::ActOrder order = static_cast<block::ActOrder>(a.order);
+  float m = 0;
+  for (size_t i = 0; i < a.k; ++i) m = std::fabs(a.x[i]) > m ? std::fabs(a.x[i]) : m;
+  const float scale = 127.0f / (m > 1e-5f ? m : 1e-5f);
+  std::memset(a.out, 0, block::ActBytes(order, a.k));
+  int32_t sum = 0;
+  for (size_t i = 0; i < a.k; ++i) {
+    const float v = a.x[i] * scale;
+    // |v| <= 127.00001, so neither clamp nor overflow can happen but for NaN and infinity, which become 0.
+    const float r = v >= -128.0f && v <= 127.5f ? (v + kMagic) - kMagic : 0.0f;
+    const int8_t q = static_cast<int8_t>(r);
+    a.out[block::ActIndex(order, i, a.k)] = q;
+    sum += q;
+  }
+  *a.act_scale = scale;
+  *a.sum = sum;
+}
+
+// --- floats -----------------------------------------------------------------------------------------------
+
+template <FloatType T>
+void DenseKernel(isa::Scalar, const DenseArgs& a) noexcept {
+  for (size_t t = 0; t < a.tokens; ++t) {
+    for (size_t r = a.row_begin; r < a.row_end; ++r) {
+      const float y = DotRef([&](size_t i) { return LoadFloat<T>(a.w, r * a.k + i); }, a.x + t * a.x_stride, a.k);
+      a.y[t * a.y_stride + r] = a.bias != nullptr ? y + a.bias[r] : y;
+    }
+  }
+}
+
+template <int>
+void RmsNormKernel(isa::Scalar, const RmsNormArgs& a) noexcept {
+  const float ss = DotRef([&](size_t i) { return a.x[i]; }, a.x, a.n);
+  const float inv = 1.0f / std::sqrt(ss / static_cast<float>(a.n) + a.eps);
+  for (size_t i = 0; i < a.n; ++i) a.y[i] = (a.x[i] * inv) * a.w[i];
+}
+
+template <int>
+void RopeKernel(isa::Scalar, const RopeArgs& a) noexcept {
+  for (size_t h = 0; h < a.heads; ++h) {
+    float* x = a.x + h * a.head_dim;
+    for (size_t i = 0; i < a.pairs; ++i) {
+      float& x0 = a.neox ? x[i] : x[2 * i];
+      float& x1 = a.neox ? x[i + a.pairs] : x[2 * i + 1];
+      const float y0 = std::fma(-x1, a.sin[i], x0 * a.cos[i]);
+      const float y1 = std::fma(x1, a.cos[i], x0 * a.sin[i]);
+      x0 = y0;
+      x1 = y1;
+    }
+  }
+}
+
+template <int>
+void GluKernel(isa::Scalar, const GluArgs& a) noexcept {
+  for (size_t i = 0; i < a.n; ++i) {
+    const float g = a.gate[i];
+    const float r = g > 0 ? g : 0.0f;
+    a.out[i] = (a.relu2 ? r * r : g / (1.0f + ExpRef(-g))) * a.up[i];
+  }
+}
+
+template <int>
+void AddKernel(isa::Scalar, const AddArgs& a) noexcept {
+  for (size_t i = 0; i < a.n; ++i) a.y[i] = a.y[i] + a.x[i];
+}
+
+template <int>
+void SoftmaxKernel(isa::Scalar, const SoftmaxArgs& a) noexcept {
+  float m = -3.402823466e38f;
+  for (size_t i = 0; i < a.n; ++i) m = a.x[i] > m ? a.x[i] : m;
+  SumOrder s;
+  for (size_t i = 0; i < a.n; ++i) {
+    const float e = ExpRef(a.x[i] - m);
+    if (a.p != nullptr) a.p[i] = e;
+    s.lane[i % kSumLanes] = s.lane[i % kSumLanes] + e;
+  }
+  const float sum = s.Fold();
+  if (a.lse != nullptr) *a.lse = m + std::log(sum);
+  if (a.p == nullptr) return;
+  const float inv = 1.0f / sum;
+  for (size_t i = 0; i < a.n; ++i) a.p[i] = a.p[i] * inv;
+}
+
+// --- attention --------------------------------------------------------------------------------------------
+
+template <FloatType T>
+void StoreFloat(void* p, size_t i, float v) noexcept {
+  if constexpr (T == FloatType::kF32) {
+    static_cast<float*>(p)[i] = v;
+  } else {
+    static_cast<uint16_t*>(p)[i] = T == FloatType::kF16 ? F16FromF32(v) : Bf16FromF32(v);
+  }
+}
+template <FloatType T>
+inline constexpr size_t kFloatBytes = T == FloatType::kF32 ? 4 : 2;
+
+template <FloatType T>
+void KvStoreKernel(isa::Scalar, const KvStoreArgs& a) noexcept {
+  for (size_t d = 0; d < a.head_dim; ++d) StoreFloat<T>(a.head, d * kKvBlock + a.slot, a.k[d]);
+  const size_t v = a.head_dim * kKvBlock + a.slot * KvVStride(a.head_dim);
+  for (size_t d = 0; d < a.head_dim; ++d) StoreFloat<T>(a.head, v + d, a.v[d]);
+}
+
+// For each block of 32 keys: scores s_j = fma chain over d of (q_d * scale) * k_jd; m' = max(m, max s_j);
+// c = exp(m - m'); p_j = exp(s_j - m'); l = fma(l, c, sum p_j in SumOrder); o_d = fma chain over j of p_j * v_jd
+// that starts at o_d * c. The result is o_d * (1 / l). Invisible keys take no part.
+template <FloatType T>
+void AttentionKernel(isa::Scalar, const AttentionArgs& a) noexcept {
+  const size_t dim = a.head_dim, vs = KvVStride(dim);
+  float* q = a.scratch;
+  float* o = q + dim;
+  for (size_t r = 0; r < a.rows; ++r) {
+    for (size_t h = 0; h < a.heads; ++h) {
+      const float* src = a.q + r * a.q_stride + h * dim;
+      for (size_t d = 0; d < dim; ++d) q[d] = src[d] * a.scale;
+      for (size_t d = 0; d < dim; ++d) o[d] = 0;
+      float m = -1e30f, l = 0;
+      for (size_t first = 0; first < a.visible[r]; first += kKvBlock) {
+        const uint8_t* head = a.blocks[first / kKvBlock] + a.offset;
+        const size_t n = a.visible[r] - first < kKvBlock ? a.visible[r] - first : kKvBlock;
+        float p[kKvBlock] = {};
+        float top = m;
+        for (size_t j = 0; j < n; ++j) {
+          float s = 0;
+          for (size_t d = 0; d < dim; ++d) s = std::fma(q[d], LoadFloat<T>(head, d * kKvBlock + j), s);
+          p[j] = s;
+          top = s > top ? s : top;
+        }
+        const float c = ExpRef(m - top);
+        SumOrder sum;
+        for (size_t j = 0; j < kKvBlock; ++j) {
+          p[j] = j < n ? ExpRef(p[j] - top) : 0.0f;
+          sum.lane[j % kSumLanes] = j < kSumLanes ? p[j] : sum.lane[j % kSumLanes] + p[j];
+        }
+        l = std::fma(l, c, sum.Fold());
+        m = top;
+        for (size_t d = 0; d < dim; ++d) {
+          float acc = o[d] * c;
+          for (size_t j = 0; j < n; ++j) acc = std::fma(p[j], LoadFloat<T>(head, dim * kKvBlock + j * vs + d), acc);
+          o[d] = acc;
+        }
+      }
+      const float inv = 1.0f / l;
+      float* out = a.out + r * a.out_stride + h * dim;
+      for (size_t d = 0; d < dim; ++d) out[d] = o[d] * inv;
+    }
+  }
+}
+
+}  // namespace WF_MODE_NS
+}  // namespace wf::detail
+#endif  // WF_KERNELS_REF_H_

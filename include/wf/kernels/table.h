@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of one ISA as function pointers: what code uses that learns the ISA, the tensor type and the rank
+// at run time (the model graph, tests, the self-test).
+#ifndef WF_KERNELS_TABLE_H_
+#define WF_KERNELS_TABLE_H_
+
+#include "wf/base/inline.h"
+#include "wf/kernels/args.h"
+#include "wf/quant/types.h"
+#include "wf/simd/isa.h"
+#include "wf/simd/mode.h"
+
+namespace wf {
+
+struct KernelTable {
+  isa::Id isa = isa::Id::kScalar;
+  void (*dense[3])(const DenseArgs&) noexcept = {};          // by FloatType
+  void (*kv_store[2])(const KvStoreArgs&) noexcept = {};     // kF32, kF16
+  void (*attention[2])(const AttentionArgs&) noexcept = {};  // likewise
+  void (*quantise)(const QuantiseArgs&) noexcept = nullptr;
+  void (*rms_norm)(const RmsNormArgs&) noexcept = nullptr;
+  void (*rope)(const RopeArgs&) noexcept = nullptr;
+  void (*glu)(const GluArgs&) noexcept = nullptr;
+  void (*add)(const AddArgs&) noexcept = nullptr;
+  void (*softmax)(const SoftmaxArgs&) noexcept = nullptr;
+};
+
+// `id` must be compiled (WF_ISA_MASK) and supported by this CPU.
+const KernelTable& Kernels(isa::Id id);
+
+// A ternary product: the instance with exactly this rank if it is in the matrix, else the dynamic one.
+struct TernaryInstance {
+  void (*gemv)(const TernaryArgs&) noexcept = nullptr;  // null: no kernel for this tensor type
+  void (*gemm)(const TernaryArgs&) noexcept = nullptr;
+  int rank = 0;  // the template argument: 0, a fixed rank, or kDynamic
+};
+TernaryInstance FindTernary(isa::Id id, TensorType type, size_t rank);
+
+// ISAs that this build has, as a mask of kRank bits.
+uint32_t CompiledIsas() noexcept;
+
+}  // namespace wf
+#if !WF_LIB_COMPILED
+#include "wf/kernels/table-impl.h"
+#endif
+#endif  // WF_KERNELS_TABLE_H_

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies of config.h.
+#ifndef WF_MODEL_CONFIG_IMPL_H_
+#define WF_MODEL_CONFIG_IMPL_H_
+
+#include <cmath>
+#include <string>
+
+#include "wf/model/config.h"
+#include "wf/model/registry.h"
+
+namespace wf {
+namespace detail {
+
+// Keys of one architecture: "{arch}.{key}"; the name may contain dots.
+class ArchKeys {
+ public:
+  ArchKeys(const Gguf& g, std::string_view arch) : g_(g), prefix_(std::string(arch) + ".") {}
+  std::string Name(const char* key) const { return prefix_ + key; }
+  bool Has(const char* key) const { return g_.Find(Name(key)) != nullptr; }
+
+  // An integer in [lo, hi]; per-layer arrays must hold one value for all layers.
+  Result<size_t> Size(const char* key, uint64_t lo, uint64_t hi) const {
+    WF_ASSIGN(const std::vector<int64_t> values, g_.GetIntArray(Name(key)));
+    if (values.empty()) return Bad(key, "an empty array", lo, hi);
+    for (const int64_t v : values) {
+      if (v < 0 || static_cast<uint64_t>(v) < lo || static_cast<uint64_t>(v) > hi) return Bad(key, std::to_string(v), lo, hi);
+      if (v != values[0]) {
+        return Unsupported(g_.name() + ": " + Name(key) + " differs between layers (" + std::to_string(values[0]) + ", " +
+                           std::to_string(v) + ")");
+      }
+    }
+    return static_cast<size_t>(values[0]);
+  }
+  Result<size_t> SizeOr(const char* key, uint64_t lo, uint64_t hi, size_t fallback) const {
+    if (!Has(key)) return fallback;
+    return Size(key, lo, hi);
+  }
+  Result<float> Float(const char* key, double lo, double hi) const {
+    WF_ASSIGN(const double v, g_.GetFloat(Name(key)));
+    if (!(v >= lo && v <= hi)) {
+      return FormatError(g_.name() + ": " + Name(key) + " = " + std::to_string(v) + ", expected " + std::to_string(lo) +
+                         " to " + std::to_string(hi));
+    }
+    return static_cast<float>(v);
+  }
+  Result<float> FloatOr(const char* key, double lo, double hi, float fallback) const {
+    if (!Has(key)) return fallback;
+    return Float(key, lo, hi);
+  }
+  Status Refuse(const char* key, const std::string& what) const {
+    return Unsupported(g_.name() + ": " + what + " is not supported (" + Name(key) + ")");
+  }
+
+ private:
+  Status Bad(const char* key, const std::string& found, uint64_t lo, uint64_t hi) const {
+    return FormatError(g_.name() + ": " + Name(key) + " = " + found + ", expected " + std::to_string(lo) + " to " +
+                       std::to_string(hi));
+  }
+  const Gguf& g_;
+  std::string prefix_;
+};
+
+inline Status RefuseUnsupported(const Gguf& g, const ArchKeys& keys) {
+  WF_ASSIGN(const std::string_view type, g.GetStringOr("general.type", "model"));
+  if (type != "model") return Unsupported(g.name() + ": general.type is '" + std::string(type) + "', expected 'model'");
+  if (g.Find("split.count") != nullptr) {
+    WF_ASSIGN(const uint64_t n, g.GetUint("split.count"));
+    if (n > 1) return Unsupported(g.name() + ": one of " + std::to_string(n) + " split files; merge them first");
+  }
+  WF_ASSIGN(const uint64_t experts, g.GetUintOr(keys.Name("expert_count"), 0));
+  if (experts != 0) return keys.Refuse("expert_count", "a mixture of experts");
+  WF_ASSIGN(const uint64_t window, g.GetUintOr(keys.Name("attention.sliding_window"), 0));
+  if (window != 0) return keys.Refuse("attention.sliding_window", "sliding-window attention");
+  WF_ASSIGN(const uint64_t pooling, g.GetUintOr(keys.Name("pooling_type"), 0));
+  if (pooling != 0) return keys.Refuse("pooling_type", "an embedding model");
+  WF_ASSIGN(const std::string_view scaling, g.GetStringOr(keys.Name("rope.scaling.type"), "linear"));
+  if (scaling != "none" && scaling != "linear") return keys.Refuse("rope.scaling.type", "RoPE scaling '" + std::string(scaling) + "'");
+  return OkStatus();
+}
+
+}  // namespace detail
+
+WF_MODEL_INLINE Result<Config> ConfigFromGguf(const Gguf& g) {
+  WF_ASSIGN(const std::string_view name, g.GetString("general.architecture"));
+  const Architecture* arch = FindArchitecture(name);
+  if (arch == nullptr) {
+    std::string known;
+    for (const Architecture& a : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(a.name);
+    return Unsupported(g.name() + ": architecture '" + std::string(name) + "' is not supported; supported: " + known);
+  }
+  const detail::ArchKeys keys(g, name);
+  WF_TRY(detail::RefuseUnsupported(g, keys));
+
+  constexpr uint64_t kMax = 1u << 24;  // far above any model, far below overflow of products
+  Config c;
+  c.architecture = std::string(name);
+  WF_ASSIGN(c.embedding, keys.Size("embedding_length", 1, kMax));
+  WF_ASSIGN(c.layers, keys.Size("block_count", 1, 4096));
+  WF_ASSIGN(c.heads, keys.Size("attention.head_count", 1, 65536));
+  WF_ASSIGN(c.kv_heads, keys.SizeOr("attention.head_count_kv", 1, 65536, c.heads));
+  WF_ASSIGN(c.ffn, keys.Size("feed_forward_length", 1, kMax));
+  WF_ASSIGN(c.context, keys.Size("context_length", 1, kMax));
+  if (c.heads % c.kv_heads != 0) {
+    return FormatError(g.name() + ": " + std::to_string(c.heads) + " heads are not a multiple of " +
+                       std::to_string(c.kv_heads) + " kv heads");
+  }
+  if (!keys.Has("attention.key_length") && c.embedding % c.heads != 0) {
+    return FormatError(g.name() + ": embedding_length " + std::to_string(c.embedding) + " is not a multiple of " +
+                       std::to_string(c.heads) + " heads");
+  }
+  WF_ASSIGN(c.head_dim, keys.SizeOr("attention.key_length", 2, 4096, c.embedding / c.heads));
+  WF_ASSIGN(const size_t value_length, keys.SizeOr("attention.value_length", 1, 4096, c.head_dim));
+  if (value_length != c.head_dim) return keys.Refuse("attention.value_length", "a value size other than the key size");
+  WF_ASSIGN(c.rope_dims, keys.SizeOr("rope.dimension_count", 2, 4096, c.head_dim));
+  if (c.rope_dims != c.head_dim || c.head_dim % 2 != 0) {
+    return FormatError(g.name() + ": " + keys.Name("rope.dimension_count") + " = " + std::to_string(c.rope_dims) +
+                       ", expected the head size, " + std::to_string(c.head_dim) + ", and even");
+  }
+  WF_ASSIGN(c.rms_eps, keys.Float("attention.layer_norm_rms_epsilon", 0, 1));
+  WF_ASSIGN(c.sub_norm_eps, keys.FloatOr("attention.sub_norm_epsilon", 0, 1, c.rms_eps));
+  WF_ASSIGN(c.rope_base, keys.FloatOr("rope.freq_base", 1e-3, 1e12, 10000.0f));
+  WF_ASSIGN(float factor, keys.FloatOr("rope.scaling.factor", 0, 1e6, 1.0f));
+  if (!keys.Has("rope.scaling.factor")) {  // the old name
+    WF_ASSIGN(factor, keys.FloatOr("rope.scale_linear", 0, 1e6, 1.0f));
+  }
+  WF_ASSIGN(const std::string_view scaling, g.GetStringOr(keys.Name("rope.scaling.type"), "linear"));
+  c.rope_scale = factor == 0 || scaling == "none" ? 1.0f : 1.0f / factor;
+  WF_ASSIGN(c.attention_scale,
+            keys.FloatOr("attention.scale", 0, 1e3, 1.0f / std::sqrt(static_cast<float>(c.head_dim))));
+  c.rope = arch->rope;
+  c.activation = arch->activation;
+  WF_ASSIGN(c.bitlinear, g.GetBoolOr(keys.Name("bitlinear"), arch->bitlinear));
+  c.bitlinear = c.bitlinear || arch->bitlinear;
+  c.tied_head = arch->tied_head;
+  c.needs_sub_norms = arch->sub_norms;
+  return c;
+}
+
+}  // namespace wf
+#endif  // WF_MODEL_CONFIG_IMPL_H_

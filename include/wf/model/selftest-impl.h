@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies of selftest.h.
+#ifndef WF_MODEL_SELFTEST_IMPL_H_
+#define WF_MODEL_SELFTEST_IMPL_H_
+
+#include <chrono>
+#include <cstring>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "wf/base/aligned.h"
+#include "wf/kernels/table.h"
+#include "wf/model/selftest.h"
+#include "wf/quant/block.h"
+
+namespace wf {
+namespace detail {
+
+class SelfTest {
+ public:
+  SelfTest(const Model& m, isa::Id id, FloatType kv)
+      : m_(m), c_(m.config()), k_(Kernels(id)), ref_(Kernels(isa::Id::kScalar)), kv_(kv) {}
+
+  Result<SelfTestReport> Run() {
+    const auto start = std::chrono::steady_clock::now();
+    for (const Layer& l : m_.weights().layers) {
+      for (const Linear* p : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
+        WF_TRY(p->ternary ? TestTernary(*p) : TestDense(*p, p->type));
+      }
+    }
+    WF_TRY(TestDense(m_.weights().head, m_.weights().head.type));
+    WF_TRY(TestRows());
+    WF_TRY(TestAttention());
+    report_.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    return report_;
+  }
+
+ private:
+  // Values in [-1, 1) that do not depend on the platform.
+  float Next() {
+    state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
+    return static_cast<float>(static_cast<int32_t>(state_ >> 32)) * 0x1p-31f;
+  }
+  void Fill(AlignedBuffer<float>& b, size_t n) {
+    b.Resize(n);
+    for (size_t i = 0; i < n; ++i) b[i] = Next();
+  }
+  Status Compare(const std::string& what, const void* got, const void* want, size_t values, size_t bytes) {
+    report_.comparisons += values;
+    if (std::memcmp(got, want, bytes) == 0) return OkStatus();
+    return InternalError("self-test failed: kernel " + what + " of ISA " + isa::Name(k_.isa) +
+                         " differs from the scalar definition; try WF_FORCE_ISA=scalar and report this");
+  }
+  static std::vector<size_t> SampleRows(size_t rows) {
+    std::set<size_t> s = {0, rows - 1};
+    for (size_t i = 0; i < 64; ++i) s.insert(rows * i / 64);
+    return {s.begin(), s.end()};
+  }
+
+  Status TestTernary(const Linear& l) {
+    if (!done_.insert({static_cast<int>(l.type), l.k, l.rows, l.rank * 4 + static_cast<size_t>(l.lrc_type)}).second) return OkStatus();
+    ++report_.kernels;
+    constexpr size_t kTokens = 6;  // a whole tile and a rest of the matrix product
+    const block::ActOrder order = block::OrderFor(l.type, l.k);
+    const size_t stride = block::ActBytes(order, l.k);
+    AlignedBuffer<float> x, lrc, scale(kTokens);
+    AlignedBuffer<int8_t> q(kTokens * stride);
+    AlignedBuffer<int32_t> sum(kTokens);
+    Fill(x, kTokens * l.k);
+    for (size_t t = 0; t < kTokens; ++t) {
+      ref_.quantise({.x = x.data() + t * l.k, .k = l.k, .order = static_cast<uint8_t>(order), .out = q.data() + t * stride,
+                     .act_scale = scale.data() + t, .sum = sum.data() + t});
+    }
+    Fill(lrc, kTokens * (l.rank + 1));
+    const TernaryInstance fast = FindTernary(k_.isa, l.type, l.rank), slow = FindTernary(isa::Id::kScalar, l.type, l.rank);
+    // Whole tiles from the sampled row on (the matrix product takes up to four rows at a time).
+    for (const size_t row : SampleRows(l.rows)) {
+      const size_t end = row % 16 == 0 && row + 4 <= l.rows ? row + 4 : row + 1;
+      const size_t n = end - row;
+      std::vector<float> want(kTokens * l.rows > 0 ? kTokens * n : 0), got(kTokens * n);
+      TernaryArgs a{.w = l.data, .k = l.k, .row_begin = row, .row_end = end, .w_scale = l.scale, .x = q.data(),
+                    .x_stride = stride, .x_sum = sum.data(), .act_scale = scale.data(), .tokens = 1, .y_stride = n,
+                    .bias = l.bias, .lrc_u = l.lrc_u, .lrc_type = l.lrc_type, .lrc_t = lrc.data(), .lrc_t_stride = l.rank,
+                    .lrc_rank = l.rank};
+      const std::string what = "ternary " + std::string(TensorTypeName(l.type)) + " K=" + std::to_string(l.k) + " rank " +
+                               std::to_string(l.rank) + " (tensor " + l.name + ", row " + std::to_string(row) + ")";
+      // y is addressed by absolute row; shift it so that the small buffer is hit.
+      a.tokens = row % 16 == 0 ? kTokens : 1;
+      a.y = want.data() - row;
+      slow.gemm(a);
+      a.y = got.data() - row;
+      fast.gemm(a);
+      WF_TRY(Compare("gemm " + what, got.data(), want.data(), a.tokens * n, a.tokens * n * sizeof(float)));
+      fast.gemv(a);
+      WF_TRY(Compare("gemv " + what, got.data(), want.data(), n, n * sizeof(float)));
+    }
+    return l.rank == 0 ? OkStatus() : TestDenseRows(l.lrc_v, l.k, l.rank, l.lrc_type, l.name + " lrc_v");
+  }
+
+  Status TestDense(const Linear& l, TensorType type) {
+    FloatType f{};
+    (void)ToFloatType(type, &f);
+    return TestDenseRows(l.data, l.k, l.rows, f, l.name);
+  }
+  Status TestDenseRows(const void* data, size_t k, size_t rows, FloatType f, const std::string& name) {
+    if (!done_.insert({1000 + static_cast<int>(f), k, rows, 0}).second) return OkStatus();
+    ++report_.kernels;
+    constexpr size_t kTokens = 5;
+    AlignedBuffer<float> x;
+    Fill(x, kTokens * k);
+    for (const size_t row : SampleRows(rows)) {
+      const size_t n = std::min<size_t>(rows - row, row % 16 == 0 ? 5 : 1), tokens = row % 16 == 0 ? kTokens : 1;
+      std::vector<float> want(tokens * n), got(tokens * n);
+      DenseArgs a{.w = data, .k = k, .row_begin = row, .row_end = row + n, .x = x.data(), .x_stride = k, .tokens = tokens,
+                  .y = want.data() - row, .y_stride = n};
+      ref_.dense[static_cast<int>(f)](a);
+      a.y = got.data() - row;
+      k_.dense[static_cast<int>(f)](a);
+      WF_TRY(Compare("dense K=" + std::to_string(k) + " (tensor " + name + ", row " + std::to_string(row) + ")", got.data(),
+                     want.data(), tokens * n, tokens * n * sizeof(float)));
+    }
+    return OkStatus();
+  }
+
+  Status TestRows() {
+    std::set<size_t> widths = {c_.embedding, c_.ffn, c_.heads * c_.head_dim};
+    for (const size_t n : widths) {
+      AlignedBuffer<float> x, w, a(n), b(n);
+      Fill(x, n);
+      Fill(w, n);
+      report_.kernels += 5;
+      const std::string size = " n=" + std::to_string(n);
+      const auto both = [&](const char* name, auto run) -> Status {
+        run(ref_, a.data());
+        run(k_, b.data());
+        return Compare(name + size, b.data(), a.data(), n, n * sizeof(float));
+      };
+      WF_TRY(both("rms_norm", [&](const KernelTable& k, float* y) {
+        k.rms_norm({.x = x.data(), .w = w.data(), .y = y, .n = n, .eps = c_.rms_eps});
+      }));
+      WF_TRY(both("glu", [&](const KernelTable& k, float* y) {
+        k.glu({.gate = x.data(), .up = w.data(), .out = y, .n = n, .relu2 = c_.activation == Activation::kRelu2});
+      }));
+      WF_TRY(both("add", [&](const KernelTable& k, float* y) {
+        std::memcpy(y, w.data(), n * sizeof(float));
+        k.add({.x = x.data(), .y = y, .n = n});
+      }));
+      WF_TRY(both("softmax", [&](const KernelTable& k, float* y) { k.softmax({.x = x.data(), .p = y, .n = n}); }));
+      for (const block::ActOrder order : {block::ActOrder::kNatural, block::OrderFor(TensorType::kI2_S, n)}) {
+        const size_t bytes = block::ActBytes(order, n);
+        AlignedBuffer<int8_t> qa(bytes), qb(bytes);
+        float s[2] = {};
+        int32_t sum[2] = {};
+        QuantiseArgs q{.x = x.data(), .k = n, .order = static_cast<uint8_t>(order), .out = qa.data(), .act_scale = s, .sum = sum};
+        ref_.quantise(q);
+        q.out = qb.data();
+        q.act_scale = s + 1;
+        q.sum = sum + 1;
+        k_.quantise(q);
+        WF_TRY(Compare("quantise" + size, qb.data(), qa.data(), n, bytes));
+        WF_TRY(Compare("quantise scale" + size, s + 1, s, 1, sizeof(float)));
+        WF_TRY(Compare("quantise sum" + size, sum + 1, sum, 1, sizeof(int32_t)));
+      }
+    }
+    const size_t pairs = c_.rope_dims / 2, n = c_.heads * c_.head_dim;
+    AlignedBuffer<float> x, cs, a(n);
+    Fill(x, n);
+    Fill(cs, 2 * pairs);
+    std::memcpy(a.data(), x.data(), n * sizeof(float));
+    RopeArgs r{.x = a.data(), .heads = c_.heads, .head_dim = c_.head_dim, .pairs = pairs, .cos = cs.data(),
+               .sin = cs.data() + pairs, .neox = c_.rope == RopeKind::kNeox};
+    ref_.rope(r);
+    r.x = x.data();
+    k_.rope(r);
+    ++report_.kernels;
+    return Compare("rope", x.data(), a.data(), n, n * sizeof(float));
+  }
+
+  Status TestAttention() {
+    constexpr size_t kTokens = 70, kRows = 3;  // two whole blocks and a part
+    const size_t dim = c_.head_dim, group = c_.heads / c_.kv_heads, n = group * dim;
+    const size_t element = kv_ == FloatType::kF32 ? 4 : 2, bytes = KvHeadBytes(dim, element), type = static_cast<size_t>(kv_);
+    AlignedBuffer<float> kv, q, a(kRows * n), b(kRows * n), scratch(AttentionScratch(kRows, group, dim));
+    AlignedBuffer<uint8_t> ca(3 * bytes), cb(3 * bytes);
+    Fill(kv, 2 * dim);
+    Fill(q, kRows * n);
+    for (size_t t = 0; t < kTokens; ++t) {
+      for (size_t d = 0; d < 2 * dim; ++d) kv[d] = Next();
+      KvStoreArgs s{.k = kv.data(), .v = kv.data() + dim, .head_dim = dim, .head = ca.data() + t / kKvBlock * bytes,
+                    .slot = t % kKvBlock};
+      ref_.kv_store[type](s);
+      s.head = cb.data() + t / kKvBlock * bytes;
+      k_.kv_store[type](s);
+    }
+    WF_TRY(Compare("kv_store", cb.data(), ca.data(), kTokens, 3 * bytes));
+    const uint8_t* blocks[3] = {ca.data(), ca.data() + bytes, ca.data() + 2 * bytes};
+    const uint32_t visible[kRows] = {5, 64, kTokens};
+    AttentionArgs g{.q = q.data(), .q_stride = n, .out = a.data(), .out_stride = n, .rows = kRows, .heads = group,
+                    .head_dim = dim, .visible = visible, .scale = c_.attention_scale, .blocks = blocks, .offset = 0,
+                    .scratch = scratch.data()};
+    ref_.attention[type](g);
+    g.out = b.data();
+    k_.attention[type](g);
+    report_.kernels += 2;
+    return Compare("attention head size " + std::to_string(dim), b.data(), a.data(), kRows * n, kRows * n * sizeof(float));
+  }
+
+  const Model& m_;
+  const Config& c_;
+  const KernelTable& k_;
+  const KernelTable& ref_;
+  FloatType kv_;
+  SelfTestReport report_;
+  std::set<std::tuple<int, size_t, size_t, size_t>> done_;
+  uint64_t state_ = 1;
+};
+
+}  // namespace detail
+
+WF_MODEL_INLINE Result<SelfTestReport> RunSelfTest(const Model& model, isa::Id id, FloatType kv_type) {
+  return detail::SelfTest(model, id, kv_type).Run();
+}
+
+}  // namespace wf
+#endif  // WF_MODEL_SELFTEST_IMPL_H_

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a model: one pass over the weights for rows of any number of sequences. Straight-line code driven by
+// Config and Weights. Holds threads, kernels and scratch memory; the caller holds the K/V blocks.
+#ifndef WF_MODEL_TRANSFORMER_H_
+#define WF_MODEL_TRANSFORMER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "wf/base/inline.h"
+#include "wf/base/status.h"
+#include "wf/base/thread_pool.h"
+#include "wf/cache/kv_pool.h"
+#include "wf/model/model.h"
+#include "wf/simd/isa.h"
+
+namespace wf {
+
+// Consecutive tokens of one sequence, positions first .. first + count - 1. Their K and V are written to
+// the sequence's blocks, which must exist up to the last position.
+struct SequenceRows {
+  const int32_t* tokens = nullptr;  // each < vocab
+  size_t count = 0;
+  size_t first = 0;
+  uint8_t* const* blocks = nullptr; // block b holds positions 32 b .. 32 b + 31
+  size_t logits_from = 0;           // rows logits_from .. count - 1 get logits; count: none
+};
+
+class Transformer {
+ public:
+  // Chooses the ISA (WF_FORCE_ISA or the best) and the kernel of every tensor, and runs the self-test: each
+  // distinct kernel and shape against the scalar definition on rows of the mapped weights, bit for bit. A mismatch
+  // is kInternal with ISA, kernel and shape.
+  static Result<std::unique_ptr<Transformer>> Create(std::shared_ptr<const Model> model, int threads, FloatType kv_type);
+  ~Transformer();
+
+  isa::Id isa() const noexcept;
+  int threads() const noexcept;
+  KvShape kv_shape() const noexcept;
+  double selftest_ms() const noexcept;  // how long it took, and how many comparisons it made
+  size_t selftest_count() const noexcept;
+
+  // Rows of all sequences in order. logits: one row of vocab floats for each row that asks for them, in order.
+  // The result of a row depends on its own sequence only, and not on the number of threads.
+  void Forward(std::span<const SequenceRows> sequences, float* logits);
+
+  // p = softmax(x) of n values; returns the log of the sum of exp(x).
+  float Softmax(const float* x, float* p, size_t n) const noexcept;
+
+ private:
+  struct Impl;
+  explicit Transformer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace wf
+#if !WF_MODEL_COMPILED
+#include "wf/model/transformer-impl.h"
+#endif
+#endif  // WF_MODEL_TRANSFORMER_H_

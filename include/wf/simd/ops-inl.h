@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shim between kernels and Highway, once per ISA: a vector of 16 floats whatever the width (so that
+// kernels have one order of summation, see kernels/ref.h), loads of 16-bit floats, and the u8 x i8 dot product
+// that Highway 1.0.3 lacks.
+#if defined(WF_SIMD_OPS_INL_H_) == defined(WF_TARGET_TOGGLE)
+#ifdef WF_SIMD_OPS_INL_H_
+#undef WF_SIMD_OPS_INL_H_
+#else
+#define WF_SIMD_OPS_INL_H_
+#endif
+#include <cstring>
+
+#include "wf/kernels/args.h"
+#include "wf/simd/region-inl.h"
+
+#if defined(__clang__)
+#define WF_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define WF_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+WF_BEFORE_NAMESPACE();
+namespace wf::detail {
+inline namespace WF_MODE_NS {
+namespace WF_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// --- 16 floats -------------------------------------------------------------------------------------------
+#if HWY_TARGET <= HWY_AVX3
+using DF = hn::FixedTag<float, 16>;
+inline constexpr size_t kParts = 1;
+#else
+using DF = hn::FixedTag<float, 8>;
+inline constexpr size_t kParts = 2;
+#endif
+using VF = hn::Vec<DF>;
+inline constexpr size_t kLanes = 16 / kParts;
+
+struct F16Lanes {  // lanes 0..15
+  VF v[kParts];
+};
+using V16 = F16Lanes;
+
+HWY_INLINE V16 Zero16() {
+  V16 r;
+  for (size_t i = 0; i < kParts; ++i) r.v[i] = hn::Zero(DF());
+  return r;
+}
+HWY_INLINE V16 Set16(float f) {
+  V16 r;
+  for (size_t i = 0; i < kParts; ++i) r.v[i] = hn::Set(DF(), f);
+  return r;
+}
+HWY_INLINE V16 Load16(const float* p) {
+  V16 r;
+  for (size_t i = 0; i < kParts; ++i) r.v[i] = hn::LoadU(DF(), p + i * kLanes);
+  return r;
+}
+HWY_INLINE void Store16(const V16& a, float* p) {
+  for (size_t i = 0; i < kParts; ++i) hn::StoreU(a.v[i], DF(), p + i * kLanes);
+}
+// The first n (< 16) values, zeros after them; reads nothing beyond.
+HWY_INLINE V16 LoadN16(const float* p, size_t n) {
+  float t[16] = {};
+  std::memcpy(t, p, n * sizeof(float));
+  return Load16(t);
+}
+HWY_INLINE void StoreN16(const V16& a, float* p, size_t n) {
+  float t[16];
+  Store16(a, t);
+  std::memcpy(p, t, n * sizeof(float));
+}
+#define WF_BINARY16(NAME, OP)                                                \
+  HWY_INLINE V16 NAME(const V16& a, const V16& b) {                          \
+    V16 r;                                                                   \
+    for (size_t i = 0; i < kParts; ++i) r.v[i] = hn::OP(a.v[i], b.v[i]);     \
+    return r;                                                                \
+  }
+WF_BINARY16(Add16, Add)
+WF_BINARY16(Sub16, Sub)
+WF_BINARY16(Mul16, Mul)
+WF_BINARY16(Div16, Div)
+WF_BINARY16(Max16, Max)
+WF_BINARY16(Min16, Min)
+#undef WF_BINARY16
+// a * b + c, one rounding.
+HWY_INLINE V16 Fma16(const V16& a, const V16& b, const V16& c) {
+  V16 r;
+  for (size_t i = 0; i < kParts; ++i) r.v[i] = hn::MulAdd(a.v[i], b.v[i], c.v[i]);
+  return r;
+}
+// c - a * b, one rounding.
+HWY_INLINE V16 NegFma16(const V16& a, const V16& b, const V16& c) {
+  V16 r;
+  for (size_t i = 0; i < kParts; ++i) r.v[i] = hn::NegMulAdd(a.v[i], b.v[i], c.v[i]);
+  return r;
+}
+// The fold of ref.h: 16 -> 8 -> 4 -> 2 -> 1.
+HWY_INLINE float Fold16(const V16& a) {
+  const hn::FixedTag<float, 4> d4;
+#if HWY_TARGET <= HWY_AVX3
+  const hn::FixedTag<float, 8> d8;
+  const auto h8 = hn::Add(hn::LowerHalf(d8, a.v[0]), hn::UpperHalf(d8, a.v[0]));
+#else
+  const auto h8 = hn::Add(a.v[0], a.v[1]);
+#endif
+  const auto h4 = hn::Add(hn::LowerHalf(d4, h8), hn::UpperHalf(d4, h8));
+  float t[4];
+  hn::StoreU(h4, d4, t);
+  return (t[0] + t[2]) + (t[1] + t[3]);
+}
+HWY_INLINE float Max16To1(const V16& a) {
+  float m = hn::GetLane(hn::MaxOfLanes(DF(), a.v[0]));
+  for (size_t i = 1; i < kParts; ++i) {
+    const float o = hn::GetLane(hn::MaxOfLanes(DF(), a.v[i]));
+    m = o > m ? o : m;
+  }
+  return m;
+}
+// kernels/ref.h ExpRef, 16 at a time.
+HWY_INLINE V16 Exp16(const V16& a) {
+  V16 r;
+  const DF d;
+  const hn::RebindToUnsigned<DF> du;
+  for (size_t i = 0; i < kParts; ++i) {
+    const VF magic = hn::Set(d, 12582912.0f);
+    const auto under = hn::Not(hn::Ge(a.v[i], hn::Set(d, -87.33f)));
+    const VF x = hn::Min(a.v[i], hn::Set(d, 88.37f));
+    const VF t = hn::MulAdd(x, hn::Set(d, 1.44269504f), magic);
+    const VF n = hn::Sub(t, magic);
+    VF f = hn::MulAdd(n, hn::Set(d, -0.693359375f), x);
+    f = hn::MulAdd(n, hn::Set(d, 2.12194440e-4f), f);
+    VF p = hn::Set(d, 1.9875691500e-4f);
+    p = hn::MulAdd(p, f, hn::Set(d, 1.3981999507e-3f));
+    p = hn::MulAdd(p, f, hn::Set(d, 8.3334519073e-3f));
+    p = hn::MulAdd(p, f, hn::Set(d, 4.1665795894e-2f));
+    p = hn::MulAdd(p, f, hn::Set(d, 1.6666665459e-1f));
+    p = hn::MulAdd(p, f, hn::Set(d, 5.0000001201e-1f));
+    p = hn::MulAdd(p, hn::Mul(f, f), f);
+    p = hn::Add(p, hn::Set(d, 1.0f));
+    const auto two_n = hn::ShiftLeft<23>(hn::Add(hn::BitCast(du, t), hn::Set(du, 127u)));
+    r.v[i] = hn::IfThenZeroElse(under, hn::Mul(p, hn::BitCast(d, two_n)));
+  }
+  return r;
+}
+
+// --- 16-bit floats: x86 conversions by hand, because the f16c ops of Highway 1.0.3 take half vectors only ------
+template <FloatType T>
+HWY_INLINE V16 LoadAs16(const void* base, size_t i) {
+  if constexpr (T == FloatType::kF32) {
+    return Load16(static_cast<const float*>(base) + i);
+  } else {
+    const uint16_t* p = static_cast<const uint16_t*>(base) + i;
+    V16 r;
+#if HWY_TARGET <= HWY_AVX3
+    const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    if constexpr (T == FloatType::kF16) {
+      r.v[0] = VF{_mm512_cvtph_ps(h)};
+    } else {
+      r.v[0] = VF{_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))};
+    }
+#else
+    for (size_t j = 0; j < 2; ++j) {
+      const __m128i h = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8 * j));
+      if constexpr (T == FloatType::kF16) {
+        r.v[j] = VF{_mm256_cvtph_ps(h)};
+      } else {
+        r.v[j] = VF{_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16))};
+      }
+    }
+#endif
+    return r;
+  }
+}
+template <FloatType T>
+HWY_INLINE V16 LoadNAs16(const void* base, size_t i, size_t n) {
+  if constexpr (T == FloatType::kF32) {
+    return LoadN16(static_cast<const float*>(base) + i, n);
+  } else {
+    uint16_t t[16] = {};
+    std::memcpy(t, static_cast<const uint16_t*>(base) + i, n * 2);
+    return LoadAs16<T>(t, 0);
+  }
+}
+
+// --- u8 x i8 -> i32: acc + a[4i..4i+3] . b[4i..4i+3] in each 32-bit lane ------------------------------------
+#if WF_ISA_VNNI
+template <class V8, class I8, class V32>
+HWY_INLINE V32 Dot4(V8 a, I8 b, V32 acc) {
+#if WF_ISA_VNNI == 3
+  return V32{_mm512_dpbusd_epi32(acc.raw, a.raw, b.raw)};
+#elif WF_ISA_VNNI == 2
+  return V32{_mm256_dpbusd_epi32(acc.raw, a.raw, b.raw)};
+#else
+  return V32{_mm256_dpbusd_avx_epi32(acc.raw, a.raw, b.raw)};
+#endif
+}
+#else
+// Pairs to i16. Codes are 0..3, so a pair is at most 2 * 3 * 128 = 768 and 42 of them fit an i16.
+template <class V8, class I8>
+HWY_INLINE hn::Vec<hn::Repartition<int16_t, hn::DFromV<I8>>> Dot2(V8 a, I8 b) {
+  using V = hn::Vec<hn::Repartition<int16_t, hn::DFromV<I8>>>;
+#if HWY_TARGET <= HWY_AVX3
+  return V{_mm512_maddubs_epi16(a.raw, b.raw)};
+#else
+  return V{_mm256_maddubs_epi16(a.raw, b.raw)};
+#endif
+}
+// i16 pairs to i32, added.
+template <class V16i, class V32>
+HWY_INLINE V32 Widen2(V16i a, V32 acc) {
+#if HWY_TARGET <= HWY_AVX3
+  return V32{_mm512_add_epi32(acc.raw, _mm512_madd_epi16(a.raw, _mm512_set1_epi16(1)))};
+#else
+  return V32{_mm256_add_epi32(acc.raw, _mm256_madd_epi16(a.raw, _mm256_set1_epi16(1)))};
+#endif
+}
+#endif
+
+}  // namespace WF_NAMESPACE
+}  // namespace WF_MODE_NS
+}  // namespace wf::detail
+WF_AFTER_NAMESPACE();
+#endif  // per-ISA guard

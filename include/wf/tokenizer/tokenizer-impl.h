@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies of tokenizer.h.
+#ifndef WF_TOKENIZER_TOKENIZER_IMPL_H_
+#define WF_TOKENIZER_TOKENIZER_IMPL_H_
+
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+#include "wf/tokenizer/bpe.h"
+#include "wf/tokenizer/nfc.h"
+#include "wf/tokenizer/pretokenize.h"
+#include "wf/tokenizer/spm.h"
+#include "wf/tokenizer/tokenizer.h"
+#include "wf/tokenizer/utf8.h"
+#include "wf/tokenizer/vocab_hf.h"
+
+namespace wf {
+
+namespace detail {
+
+inline constexpr size_t kMaxTextBytes = size_t{1} << 30;  // offsets inside a text are 32 bits wide
+inline constexpr char kSpmSpace[] = "\xE2\x96\x81";       // U+2581
+
+// Texts that end a generation whatever the metadata calls them.
+inline constexpr const char* kEogTexts[] = {
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",
+    "[e~[",
+};
+
+// Finds the longest special token that begins at a place: a trie, so that thousands of them cost nothing.
+class SpecialTrie {
+ public:
+  void Add(std::string_view text, int32_t id, bool needs_permission) {
+    uint32_t node = 0;
+    for (const char c : text) {
+      node = edges_.try_emplace(Key(node, c), static_cast<uint32_t>(nodes_.size())).first->second;
+      if (node == nodes_.size()) nodes_.emplace_back();
+    }
+    Node& end = nodes_[node];
+    if (end.id < 0) end = {id, needs_permission};
+    first_[static_cast<uint8_t>(text[0])] = true;
+  }
+  // The id and length of the longest token at `pos`; -1 if none. Tokens that need permission must end at or
+  // before `allowed_end`.
+  std::pair<int32_t, size_t> Longest(std::string_view text, size_t pos, size_t allowed_end) const {
+    std::pair<int32_t, size_t> best{-1, 0};
+    if (!first_[static_cast<uint8_t>(text[pos])]) return best;
+    uint32_t node = 0;
+    for (size_t i = pos; i < text.size(); ++i) {
+      const auto it = edges_.find(Key(node, text[i]));
+      if (it == edges_.end()) break;
+      node = it->second;
+      const Node& n = nodes_[node];
+      if (n.id >= 0 && (!n.needs_permission || i + 1 <= allowed_end)) best = {n.id, i + 1 - pos};
+    }
+    return best;
+  }
+
+ private:
+  struct Node {
+    int32_t id = -1;
+    bool needs_permission = false;
+  };
+  static uint64_t Key(uint32_t node, char c) { return (uint64_t{node} << 8) | static_cast<uint8_t>(c); }
+  std::unordered_map<uint64_t, uint32_t> edges_;
+  std::vector<Node> nodes_{Node{}};
+  bool first_[256] = {};
+};
+
+struct TokenizerTables {
+  Vocab vocab;
+  bool spm = false;
+  std::vector<Bpe> bpe;  // one of the two has one element
+  std::vector<Spm> spm_model;
+  PreTokenizer pre;
+  SpecialTrie specials;
+  std::vector<std::string> pieces;                         // by id
+  std::unordered_map<std::string_view, int32_t> by_piece;  // views into pieces
+  std::vector<int32_t> eog;
+
+  Status EncodeRaw(std::string_view text, bool text_start, std::vector<int32_t>* ids) const;
+};
+
+inline std::string ReplaceAll(std::string_view in, std::string_view from, std::string_view to) {
+  std::string out;
+  out.reserve(in.size() * 2);
+  for (size_t pos = 0; pos < in.size();) {
+    const size_t hit = std::min(in.find(from, pos), in.size());
+    out.append(in, pos, hit - pos);
+    if (hit < in.size()) out.append(to);
+    pos = hit == in.size() ? hit : hit + from.size();
+  }
+  return out;
+}
+
+// `text` lies between special tokens; text_start: nothing came before it.
+inline Status TokenizerTables::EncodeRaw(std::string_view text, bool text_start, std::vector<int32_t>* ids) const {
+  if (text.empty()) return OkStatus();
+  MergeScratch scratch;
+  std::string normal;
+  if (vocab.nfc) {
+    WF_ASSIGN(normal, ToNfc(text));
+    text = normal;
+  }
+  if (spm) {
+    std::string spaced = ReplaceAll(text, " ", kSpmSpace);
+    const bool has_one = spaced.starts_with(kSpmSpace);
+    if (vocab.add_space_prefix && (text_start || !vocab.space_prefix_first_only) &&
+        !(has_one && vocab.space_prefix_if_missing)) {
+      spaced.insert(0, kSpmSpace);
+    }
+    if (spaced.size() > UINT32_MAX / 2) return LimitError("the text is too long for the tokenizer");
+    spm_model[0].Encode(spaced, &scratch, ids);
+    return OkStatus();
+  }
+  std::vector<std::string_view> words;
+  WF_TRY(pre.Split(text, &words));
+  for (const std::string_view word : words) bpe[0].Encode(word, &scratch, ids);
+  return OkStatus();
+}
+
+inline std::string PieceOf(const Vocab& v, size_t id) {
+  const std::string& text = v.tokens[id];
+  switch (v.types[id]) {
+    case TokenType::kUndefined:
+    case TokenType::kNormal: {
+      std::string bytes;
+      if (v.model == "llama") return ReplaceAll(text, kSpmSpace, " ");
+      return AlphabetToBytes(text, &bytes) ? bytes : text;
+    }
+    case TokenType::kByte: {
+      const int byte = ByteTokenValue(text);
+      return byte < 0 ? text : std::string(1, static_cast<char>(static_cast<uint8_t>(byte)));
+    }
+    case TokenType::kUnknown:
+    case TokenType::kControl:
+    case TokenType::kUserDefined:
+    case TokenType::kUnused:
+      break;
+  }
+  return text;
+}
+
+// A single character can be all that a vocabulary has for it, so it stays encodable whatever a file claims.
+inline bool IsOneCharacter(const std::string& text) {
+  return text.empty() || NextUtf8(text, 0).bytes >= text.size() || ByteTokenValue(text) >= 0;
+}
+
+// End-of-generation ids, ascending; they and BOS and mask become control tokens.
+inline std::vector<int32_t> CollectEog(Vocab* v) {
+  std::vector<int32_t> eog = v->eos_ids;
+  for (const int32_t id : {v->eos_id, v->eot_id, v->eom_id, v->fim_pad_id, v->fim_rep_id, v->fim_sep_id}) {
+    if (id >= 0) eog.push_back(id);
+  }
+  std::unordered_map<std::string_view, int32_t> texts;
+  for (const char* text : kEogTexts) texts.emplace(text, -1);
+  for (size_t i = 0; i < v->tokens.size(); ++i) {
+    const auto it = texts.find(v->tokens[i]);
+    if (it == texts.end() || v->types[i] == TokenType::kUnused) continue;
+    it->second = static_cast<int32_t>(i);
+    eog.push_back(it->second);
+  }
+  // In the harmony format <|end|> only ends a channel.
+  if (texts["<|return|>"] >= 0 && texts["<|call|>"] >= 0 && texts["<|end|>"] >= 0) {
+    eog.erase(std::remove(eog.begin(), eog.end(), texts["<|end|>"]), eog.end());
+  }
+  std::sort(eog.begin(), eog.end());
+  eog.erase(std::unique(eog.begin(), eog.end()), eog.end());
+  std::vector<int32_t> control = eog;
+  for (const int32_t id : {v->bos_id, v->mask_id}) {
+    if (id >= 0) control.push_back(id);
+  }
+  for (const int32_t id : control) {
+    TokenType& type = v->types[static_cast<size_t>(id)];
+    if (type == TokenType::kControl || IsOneCharacter(v->tokens[static_cast<size_t>(id)])) continue;
+    if (type != TokenType::kUnknown) {
+      v->warnings.push_back("token " + std::to_string(id) + " '" + v->tokens[static_cast<size_t>(id)].substr(0, 80) +
+                            "' becomes a control token");
+    }
+    type = TokenType::kControl;
+  }
+  return eog;
+}
+
+}  // namespace detail
+
+WF_MODEL_INLINE Result<Tokenizer> Tokenizer::Create(Vocab vocab) {
+  auto tables = std::make_shared<detail::TokenizerTables>();
+  WF_TRY(ValidateVocab("vocabulary", &vocab));
+  tables->eog = detail::CollectEog(&vocab);
+  tables->vocab = std::move(vocab);
+  const Vocab& v = tables->vocab;
+  tables->spm = v.model == "llama";
+  if (tables->spm) {
+    WF_ASSIGN(Spm spm, Spm::Create(v));
+    tables->spm_model.push_back(std::move(spm));
+  } else if (v.model == "gpt2") {
+    std::vector<std::string> patterns = v.split_patterns;
+    if (patterns.empty()) {
+      WF_ASSIGN(PreTokenizerRule rule, FindPreTokenizer(v.pre));
+      patterns = std::move(rule.patterns);
+    }
+    WF_ASSIGN(tables->pre, PreTokenizer::Create(patterns, v.byte_level_at));
+    WF_ASSIGN(Bpe bpe, Bpe::Create(v));
+    if (!bpe.missing_bytes().empty()) {
+      tables->vocab.warnings.push_back(std::to_string(bpe.missing_bytes().size()) +
+                                       " bytes have no token; text loses them, e.g. byte " +
+                                       std::to_string(bpe.missing_bytes().front()));
+    }
+    tables->bpe.push_back(std::move(bpe));
+  } else {
+    return Unsupported("tokenizer model '" + v.model + "', expected gpt2 or llama");
+  }
+  tables->pieces.reserve(v.tokens.size());
+  for (size_t i = 0; i < v.tokens.size(); ++i) tables->pieces.push_back(detail::PieceOf(v, i));
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    const auto id = static_cast<int32_t>(i);
+    tables->by_piece.try_emplace(tables->pieces[i], id);
+    const bool user = v.types[i] == TokenType::kUserDefined;
+    const bool special = user || v.types[i] == TokenType::kControl || v.types[i] == TokenType::kUnknown;
+    if (special && !v.tokens[i].empty()) tables->specials.Add(v.tokens[i], id, !user);
+  }
+  Tokenizer t;
+  t.tables_ = std::move(tables);
+  return t;
+}
+
+WF_MODEL_INLINE Result<Tokenizer> Tokenizer::FromGguf(const Gguf& gguf) {
+  WF_ASSIGN(Vocab vocab, VocabFromGguf(gguf));
+  return Create(std::move(vocab));
+}
+
+WF_MODEL_INLINE Result<Tokenizer> Tokenizer::FromHf(const std::string& dir) {
+  WF_ASSIGN(Vocab vocab, VocabFromHf(dir));
+  return Create(std::move(vocab));
+}
+
+WF_MODEL_INLINE const Vocab& Tokenizer::vocab() const noexcept { return tables_->vocab; }
+
+WF_MODEL_INLINE int32_t Tokenizer::size() const noexcept { return static_cast<int32_t>(tables_->pieces.size()); }
+
+WF_MODEL_INLINE Result<std::vector<int32_t>> Tokenizer::Encode(std::string_view text, bool add_special,
+                                                               bool parse_special) const {
+  const Segment segment{text, parse_special};
+  return EncodeSegments({&segment, 1}, add_special);
+}
+
+WF_MODEL_INLINE Result<std::vector<int32_t>> Tokenizer::EncodeSegments(std::span<const Segment> segments,
+                                                                       bool add_special) const {
+  const detail::TokenizerTables& t = *tables_;
+  size_t total = 0;
+  for (const Segment& s : segments) {
+    if (s.text.size() > detail::kMaxTextBytes - total) return LimitError("the text has more than 1 GiB");
+    total += s.text.size();
+  }
+  std::string joined;
+  if (segments.size() != 1) joined.reserve(total);
+  std::vector<std::pair<size_t, size_t>> allowed;  // [begin, end) of the runs where control tokens count
+  size_t at = 0;
+  for (const Segment& s : segments) {
+    if (segments.size() != 1) joined.append(s.text);
+    if (s.parse_special && !allowed.empty() && allowed.back().second == at) {
+      allowed.back().second += s.text.size();
+    } else if (s.parse_special) {
+      allowed.emplace_back(at, at + s.text.size());
+    }
+    at += s.text.size();
+  }
+  const std::string_view text = segments.size() == 1 ? segments[0].text : joined;
+
+  std::vector<int32_t> ids;
+  size_t begin = 0, run = 0;  // of the raw text; the allowed run at or behind pos
+  for (size_t pos = 0; pos < text.size();) {
+    while (run < allowed.size() && allowed[run].second <= pos) ++run;
+    const bool inside = run < allowed.size() && allowed[run].first <= pos;
+    const auto [id, length] = t.specials.Longest(text, pos, inside ? allowed[run].second : 0);
+    if (id < 0) {
+      ++pos;
+      continue;
+    }
+    WF_TRY(t.EncodeRaw(text.substr(begin, pos - begin), begin == 0, &ids));
+    ids.push_back(id);
+    pos += length;
+    begin = pos;
+  }
+  WF_TRY(t.EncodeRaw(text.substr(begin), begin == 0, &ids));
+  if (!add_special) return ids;
+  const Vocab& v = t.vocab;
+  if (v.add_bos && v.bos_id >= 0 && (ids.empty() || ids.front() != v.bos_id)) ids.insert(ids.begin(), v.bos_id);
+  if (v.add_eos && v.eos_id >= 0) ids.push_back(v.eos_id);
+  return ids;
+}
+
+WF_MODEL_INLINE std::string Tokenizer::Piece(int32_t id) const {
+  return id < 0 || id >= size() ? std::string() : tables_->pieces[static_cast<size_t>(id)];
+}
+
+WF_MODEL_INLINE std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special) const {
+  const Vocab& v = tables_->vocab;
+  std::string out;
+  bool first = tables_->spm && v.add_space_prefix;  // the space that Encode put before the text is still there
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= size()) continue;
+    const TokenType type = v.types[static_cast<size_t>(id)];
+    if (skip_special && (type == TokenType::kControl || type == TokenType::kUnknown || type == TokenType::kUnused)) {
+      continue;
+    }
+    std::string_view piece = tables_->pieces[static_cast<size_t>(id)];
+    if (first && id != v.bos_id) {
+      first = false;
+      if (type == TokenType::kNormal && piece.starts_with(' ')) piece.remove_prefix(1);
+    }
+    out.append(piece);
+  }
+  return out;
+}
+
+WF_MODEL_INLINE bool Tokenizer::IsControl(int32_t id) const noexcept {
+  return id >= 0 && id < size() && tables_->vocab.types[static_cast<size_t>(id)] == TokenType::kControl;
+}
+
+WF_MODEL_INLINE bool Tokenizer::IsEog(int32_t id) const noexcept {
+  return std::binary_search(tables_->eog.begin(), tables_->eog.end(), id);
+}
+
+WF_MODEL_INLINE const std::vector<int32_t>& Tokenizer::eog() const noexcept { return tables_->eog; }
+
+WF_MODEL_INLINE std::optional<int32_t> Tokenizer::Find(std::string_view text) const {
+  const auto it = tables_->by_piece.find(text);
+  if (it == tables_->by_piece.end()) return std::nullopt;
+  return it->second;
+}
+
+}  // namespace wf
+#endif  // WF_TOKENIZER_TOKENIZER_IMPL_H_

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels on floats: every ISA against the scalar definition, bit for bit; the scalar definition against double
+// arithmetic, within a band that has a reason.
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "tests/catch.h"
+#include "tests/kernels/guarded.h"
+#include "wf/base/half.h"
+#include "wf/kernels/ref.h"
+#include "wf/kernels/table.h"
+
+namespace {
+
+std::vector<wf::isa::Id> Isas() {
+  std::vector<wf::isa::Id> ids;
+  for (int i = 1; i < wf::isa::kCount; ++i) {
+    if (((wf::CompiledIsas() >> i) & 1u) == 0) continue;
+    if (wf::isa::Supported(static_cast<wf::isa::Id>(i))) {
+      ids.push_back(static_cast<wf::isa::Id>(i));
+    } else {
+      WARN("not run: this CPU lacks " << wf::isa::kNames[i]);
+    }
+  }
+  return ids;
+}
+const wf::KernelTable& Ref() { return wf::Kernels(wf::isa::Id::kScalar); }
+
+void Fill(Guarded<float>& g, Rng& rng, float range) {
+  for (auto& v : g) v = Uniform(rng, -range, range);
+}
+
+}  // namespace
+
+TEST_CASE("exp is within 2 ulp of the true value and zero far below", "[kernels]") {
+  for (double x = -87.3; x < 88.3; x += 0.00137) {
+    const float f = static_cast<float>(x);
+    const double want = std::exp(static_cast<double>(f));
+    const double ulp = std::ldexp(1.0, std::ilogb(want) - 23);
+    if (std::fabs(static_cast<double>(wf::detail::ExpRef(f)) - want) > 2 * ulp) FAIL("exp(" << f << ")");
+  }
+  CHECK(wf::detail::ExpRef(0.0f) == 1.0f);
+  CHECK(wf::detail::ExpRef(-100.0f) == 0.0f);
+  CHECK(wf::detail::ExpRef(-INFINITY) == 0.0f);
+}
+
+TEST_CASE("dense products", "[kernels][per_isa]") {
+  const auto type = GENERATE(wf::FloatType::kF32, wf::FloatType::kF16, wf::FloatType::kBF16);
+  const size_t k = GENERATE(1u, 15u, 16u, 17u, 256u, 1003u), rows = GENERATE(1u, 4u, 7u), tokens = GENERATE(1u, 2u, 9u);
+  Rng rng(7);
+  Guarded<uint8_t> w(rows * k * (type == wf::FloatType::kF32 ? 4 : 2));
+  std::vector<float> wf32(rows * k);
+  for (size_t i = 0; i < rows * k; ++i) {
+    const float f = Uniform(rng, -1, 1);
+    if (type == wf::FloatType::kF32) {
+      std::memcpy(w.data() + 4 * i, &f, 4);
+      wf32[i] = f;
+    } else {
+      const uint16_t h = type == wf::FloatType::kF16 ? wf::F16FromF32(f) : wf::Bf16FromF32(f);
+      std::memcpy(w.data() + 2 * i, &h, 2);
+      wf32[i] = type == wf::FloatType::kF16 ? wf::F32FromF16(h) : wf::F32FromBf16(h);
+    }
+  }
+  Guarded<float> x(tokens * k), bias(rows), want(rows * tokens), got(rows * tokens);
+  Fill(x, rng, 3);
+  Fill(bias, rng, 1);
+  wf::DenseArgs a{.w = w.data(), .k = k, .row_end = rows, .x = x.data(), .x_stride = k, .tokens = tokens,
+                  .y = want.data(), .y_stride = rows, .bias = tokens == 2 ? bias.data() : nullptr};
+  Ref().dense[static_cast<int>(type)](a);
+  for (size_t t = 0; t < tokens; ++t) {
+    for (size_t r = 0; r < rows; ++r) {
+      double sum = a.bias != nullptr ? static_cast<double>(bias[r]) : 0, mass = 1;
+      for (size_t i = 0; i < k; ++i) {
+        const double p = static_cast<double>(wf32[r * k + i]) * static_cast<double>(x[t * k + i]);
+        sum += p;
+        mass += std::fabs(p);
+      }
+      // Each of the k/16 + 5 roundings of a running sum is at most half an ulp of the sum of magnitudes.
+      const double bound = mass * (static_cast<double>(k) / 16 + 6) * 0x1p-24;
+      CHECK(std::fabs(static_cast<double>(want[t * rows + r]) - sum) <= bound);
+    }
+  }
+  for (const auto id : Isas()) {
+    INFO(wf::isa::Name(id));
+    std::fill(got.begin(), got.end(), -9.0f);
+    a.y = got.data();
+    wf::Kernels(id).dense[static_cast<int>(type)](a);
+    CHECK(SameBits(got, want));
+  }
+}
+
+TEST_CASE("activation quantisation", "[kernels][per_isa]") {
+  const size_t k = GENERATE(1u, 2u, 31u, 100u, 128u, 256u, 384u, 576u, 640u, 6912u);
+  const auto type = GENERATE(wf::TensorType::kI2_S, wf::TensorType::kF16);
+  const int kind = GENERATE(0, 1, 2, 3);
+  Rng rng(k);
+  Guarded<float> x(k);
+  Fill(x, rng, 5);
+  if (kind == 1) std::fill(x.begin(), x.end(), 0.0f);
+  if (kind == 2) x[k / 2] = NAN;
+  if (kind == 3) {  // products that lie exactly between two integers: ties to even
+    for (size_t i = 0; i < k; ++i) x[i] = static_cast<float>(static_cast<int>(i % 255) - 127) + 0.5f;
+    x[0] = 127.0f;
+    for (auto& v : x) v = v > 127.0f ? 127.0f : v;
+  }
+  const auto order = wf::block::OrderFor(type, k);
+  const size_t bytes = wf::block::ActBytes(order, k);
+  Guarded<int8_t> want(bytes), got(bytes);
+  float scale = 0, scale2 = 0;
+  int32_t sum = 0, sum2 = 0;
+  wf::QuantiseArgs a{.x = x.data(), .k = k, .order = static_cast<uint8_t>(order), .out = want.data(), .act_scale = &scale,
+                     .sum = &sum};
+  Ref().quantise(a);
+  if (kind == 1) {
+    CHECK(scale == 127.0f / 1e-5f);
+    CHECK(sum == 0);
+  }
+  if (kind == 0 || kind == 3) {
+    int64_t total = 0;
+    for (size_t i = 0; i < k; ++i) {
+      const double q = std::nearbyint(static_cast<double>(x[i] * scale));
+      CHECK(want[wf::block::ActIndex(order, i, k)] == static_cast<int8_t>(q));
+      total += static_cast<int64_t>(q);
+    }
+    CHECK(sum == total);
+  }
+  for (const auto id : Isas()) {
+    INFO(wf::isa::Name(id) << " k " << k << " kind " << kind);
+    std::fill(got.begin(), got.end(), int8_t{55});
+    a.out = got.data();
+    a.act_scale = &scale2;
+    a.sum = &sum2;
+    wf::Kernels(id).quantise(a);
+    CHECK(scale2 == scale);
+    CHECK(sum2 == sum);
+    CHECK(SameBits(got, want));
+  }
+}
+
+TEST_CASE("RMSNorm, gated activations, add, softmax", "[kernels][per_isa]") {
+  const size_t n = GENERATE(1u, 4u, 15u, 16u, 33u, 2560u);
+  Rng rng(n);
+  Guarded<float> x(n), w(n), want(n), got(n);
+  Fill(x, rng, 9);
+  Fill(w, rng, 2);
+  const auto check = [&](auto run) {
+    run(Ref(), want.data());
+    for (const auto id : Isas()) {
+      INFO(wf::isa::Name(id) << " n " << n);
+      std::fill(got.begin(), got.end(), 77.0f);
+      run(wf::Kernels(id), got.data());
+      CHECK(SameBits(got, want));
+    }
+  };
+  check([&](const wf::KernelTable& k, float* y) {
+    k.rms_norm({.x = x.data(), .w = w.data(), .y = y, .n = n, .eps = 1e-5f});
+  });
+  for (const bool relu2 : {true, false}) {
+    check([&](const wf::KernelTable& k, float* y) {
+      k.glu({.gate = x.data(), .up = w.data(), .out = y, .n = n, .relu2 = relu2});
+    });
+    for (size_t i = 0; i < n; ++i) {
+      const double g = static_cast<double>(x[i]), r = g > 0 ? g : 0;
+      const double v = (relu2 ? r * r : g / (1 + std::exp(-g))) * static_cast<double>(w[i]);
+      CHECK(static_cast<double>(want[i]) == Approx(v).epsilon(1e-6).margin(1e-7));  // a few f32 roundings
+    }
+  }
+  check([&](const wf::KernelTable& k, float* y) {
+    std::memcpy(y, w.data(), n * sizeof(float));
+    k.add({.x = x.data(), .y = y, .n = n});
+  });
+  float lse = 0;
+  check([&](const wf::KernelTable& k, float* y) { k.softmax({.x = x.data(), .p = y, .n = n, .lse = &lse}); });
+  double sum = 0, exact = 0;
+  for (size_t i = 0; i < n; ++i) {
+    sum += static_cast<double>(want[i]);
+    exact += std::exp(static_cast<double>(x[i]));
+  }
+  CHECK(sum == Approx(1.0).epsilon(1e-5));                                // n roundings of 2^-24
+  CHECK(static_cast<double>(lse) == Approx(std::log(exact)).margin(1e-5));
+}
+
+TEST_CASE("RMSNorm and RoPE give the values of the format notes") {
+  // formats.md 4.4.
+  const float x[4] = {1, -2, 3, -4}, w[4] = {1, .5f, 2, 1};
+  float y[4];
+  Ref().rms_norm({.x = x, .w = w, .y = y, .n = 4, .eps = 1e-5f});
+  const float want[4] = {0.36514813f, -0.36514813f, 2.19088877f, -1.46059251f};
+  for (int i = 0; i < 4; ++i) CHECK(y[i] == Approx(want[i]).epsilon(1e-6));
+  float cos[4], sin[4];
+  for (int i = 0; i < 4; ++i) {
+    const double theta = 3 * std::pow(10000.0, -2.0 * i / 8);
+    cos[i] = static_cast<float>(std::cos(theta));
+    sin[i] = static_cast<float>(std::sin(theta));
+  }
+  const double norm[8] = {-1.272233, -1.838865, 1.683929, 4.707907, 4.817777, 6.147278, 6.975969, 8.020964};
+  const double neox[8] = {-1.695593, 0.137552, 2.788682, 3.975982, -4.808842, 6.323059, 7.086837, 8.011964};
+  for (const bool is_neox : {false, true}) {
+    float v[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    Ref().rope({.x = v, .heads = 1, .head_dim = 8, .pairs = 4, .cos = cos, .sin = sin, .neox = is_neox});
+    for (int i = 0; i < 8; ++i) CHECK(static_cast<double>(v[i]) == Approx(is_neox ? neox[i] : norm[i]).margin(2e-6));
+  }
+}
+
+TEST_CASE("RoPE", "[kernels][per_isa]") {
+  const size_t pairs = GENERATE(1u, 16u, 20u, 64u), heads = 3, dim = 2 * pairs + 6;
+  const bool neox = GENERATE(true, false);
+  Rng rng(3);
+  Guarded<float> x(heads * dim), want(heads * dim), got(heads * dim), cos(pairs), sin(pairs);
+  Fill(x, rng, 4);
+  Fill(cos, rng, 1);
+  Fill(sin, rng, 1);
+  std::memcpy(want.data(), x.data(), x.size() * sizeof(float));
+  wf::RopeArgs a{.x = want.data(), .heads = heads, .head_dim = dim, .pairs = pairs, .cos = cos.data(), .sin = sin.data(),
+                 .neox = neox};
+  Ref().rope(a);
+  CHECK(want[dim - 1] == x[dim - 1]);  // beyond the rotated part
+  for (const auto id : Isas()) {
+    INFO(wf::isa::Name(id));
+    std::memcpy(got.data(), x.data(), x.size() * sizeof(float));
+    a.x = got.data();
+    wf::Kernels(id).rope(a);
+    CHECK(SameBits(got, want));
+  }
+}
+
+TEST_CASE("attention over paged blocks", "[kernels][per_isa]") {
+  const int type = GENERATE(0, 1);  // f32, f16
+  const size_t dim = GENERATE(2u, 20u, 64u, 128u), heads = GENERATE(1u, 3u, 4u), rows = GENERATE(1u, 5u);
+  const size_t tokens = GENERATE(1u, 31u, 32u, 33u, 100u);
+  if (tokens < rows) return;
+  Rng rng(static_cast<unsigned>(dim * 131 + tokens));
+  const size_t blocks = (tokens + 31) / 32, element = type == 0 ? 4 : 2, bytes = wf::KvHeadBytes(dim, element);
+  std::vector<float> kf(tokens * dim), vf(tokens * dim);
+  for (auto& v : kf) v = Uniform(rng, -2, 2);
+  for (auto& v : vf) v = Uniform(rng, -2, 2);
+  // Unwritten slots hold NaNs: nothing may come of them.
+  Guarded<uint8_t> cache(blocks * bytes), other(blocks * bytes);
+  std::memset(cache.data(), 0xff, cache.size());
+  std::memset(other.data(), 0xff, other.size());
+  const auto store = [&](const wf::KernelTable& k, uint8_t* base) {
+    for (size_t t = 0; t < tokens; ++t) {
+      k.kv_store[type]({.k = &kf[t * dim], .v = &vf[t * dim], .head_dim = dim, .head = base + t / 32 * bytes, .slot = t % 32});
+    }
+  };
+  store(Ref(), cache.data());
+  std::vector<const uint8_t*> table;
+  for (size_t b = 0; b < blocks; ++b) table.push_back(cache.data() + b * bytes);
+  Guarded<float> q(rows * heads * dim), want(rows * heads * dim), got(rows * heads * dim);
+  Fill(q, rng, 1);
+  std::vector<uint32_t> visible;
+  for (size_t r = 0; r < rows; ++r) visible.push_back(static_cast<uint32_t>(tokens - rows + 1 + r));
+  Guarded<float> scratch(wf::AttentionScratch(rows, heads, dim));
+  wf::AttentionArgs a{.q = q.data(), .q_stride = heads * dim, .out = want.data(), .out_stride = heads * dim, .rows = rows,
+                      .heads = heads, .head_dim = dim, .visible = visible.data(), .scale = 0.125f, .blocks = table.data(),
+                      .offset = 0, .scratch = scratch.data()};
+  Ref().attention[type](a);
+  const auto rounded = [&](float v) { return static_cast<double>(type == 0 ? v : wf::F32FromF16(wf::F16FromF32(v))); };
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t h = 0; h < heads; ++h) {
+      std::vector<double> p(visible[r]), out(dim);
+      double top = -1e300, sum = 0;
+      for (size_t j = 0; j < visible[r]; ++j) {
+        for (size_t d = 0; d < dim; ++d) p[j] += static_cast<double>(q[(r * heads + h) * dim + d]) * rounded(kf[j * dim + d]) * 0.125;
+        top = std::max(top, p[j]);
+      }
+      for (auto& v : p) sum += v = std::exp(v - top);
+      for (size_t j = 0; j < visible[r]; ++j)
+        for (size_t d = 0; d < dim; ++d) out[d] += p[j] / sum * rounded(vf[j * dim + d]);
+      for (size_t d = 0; d < dim; ++d) {
+        // Scores of magnitude <= 32 carry about dim roundings of 2^-24 each; the rest is smaller.
+        CHECK(static_cast<double>(want[(r * heads + h) * dim + d]) == Approx(out[d]).margin(2e-5));
+      }
+    }
+  }
+  for (const auto id : Isas()) {
+    INFO(wf::isa::Name(id) << " dim " << dim << " heads " << heads << " rows " << rows << " tokens " << tokens);
+    std::memset(other.data(), 0xff, other.size());
+    store(wf::Kernels(id), other.data());
+    CHECK(SameBits(other, cache));
+    std::fill(got.begin(), got.end(), 5.0f);
+    a.out = got.data();
+    wf::Kernels(id).attention[type](a);
+    CHECK(SameBits(got, want));
+    // One row alone gives the same bits as in company.
+    std::vector<float> alone(heads * dim);
+    wf::AttentionArgs one = a;
+    one.rows = 1;
+    one.q = q.data() + (rows - 1) * heads * dim;
+    one.visible = &visible[rows - 1];
+    one.out = alone.data();
+    wf::Kernels(id).attention[type](one);
+    CHECK(std::memcmp(alone.data(), want.data() + (rows - 1) * heads * dim, heads * dim * sizeof(float)) == 0);
+  }
+}

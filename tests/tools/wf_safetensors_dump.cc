@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// wf_safetensors_dump FILE|FOLDER: prints what the safetensors reader sees as one JSON object, tensor by
+// tensor with the FNV-1a hash of the data. Exit code 1 and the message on stderr for what is refused.
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+#include "wf/formats/safetensors.h"
+
+namespace {
+
+std::string Hex(std::string_view bytes) {
+  std::string out;
+  for (const char c : bytes) {
+    const unsigned char u = static_cast<unsigned char>(c);
+    out += "0123456789abcdef"[u >> 4];
+    out += "0123456789abcdef"[u & 15];
+  }
+  return out;
+}
+
+uint64_t Fnv1a(std::string_view bytes) {
+  uint64_t h = 0xcbf29ce484222325u;
+  for (const char c : bytes) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return h;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: wf_safetensors_dump FILE|FOLDER\n");
+    return 2;
+  }
+  const wf::Result<wf::Safetensors> s = wf::Safetensors::Open(argv[1]);
+  if (!s.ok()) {
+    std::fprintf(stderr, "%s\n", s.status().message().c_str());
+    return 1;
+  }
+  std::string out = "{\"shards\":" + std::to_string(s->shards().size()) +
+                    ",\"warnings\":" + std::to_string(s->warnings().size()) + ",\"tensors\":[";
+  for (const wf::SafetensorsTensor& t : s->tensors()) {
+    if (out.back() != '[') out += ',';
+    std::string shape;
+    for (const uint64_t d : t.shape) shape += (shape.empty() ? "" : ",") + std::to_string(d);
+    out += "\n{\"name\":\"" + Hex(t.name) + "\",\"dtype\":\"" + wf::SafetensorsTypeName(t.type) + "\",\"shape\":[" +
+           shape + "],\"bytes\":" + std::to_string(t.bytes) + ",\"shard\":" + std::to_string(t.shard) +
+           ",\"fnv1a\":\"" + std::to_string(Fnv1a({reinterpret_cast<const char*>(t.data), t.bytes})) + "\"}";
+  }
+  out += "]}\n";
+  std::fputs(out.c_str(), stdout);
+  return 0;
+}

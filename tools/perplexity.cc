@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// wf-perplexity: how well a model predicts a text, and its raw logits for comparison with other implementations.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "tools/args.h"
+#include "tools/cli.h"
+#include "wf/base/mmap.h"
+#include "wf/base/thread_pool.h"
+#include "wf/cache/kv_pool.h"
+#include "wf/model/model.h"
+#include "wf/model/transformer.h"
+#include "wf/version.h"
+
+namespace {
+
+constexpr const char* kProgram = "wf-perplexity";
+std::atomic<bool> g_cancel{false};
+extern "C" void OnSignal(int) { g_cancel.store(true); }
+
+struct Options {
+  std::string model, file, ids, logits, kv_type = "f16";
+  int64_t ctx = 0;
+  int threads = 0;
+  bool as_json = false;
+};
+
+// Sum of the negative log-likelihoods of ids[1..] and how many they are, window by window.
+struct Score {
+  double nll = 0, squares = 0;
+  size_t count = 0;
+};
+
+wf::Status Evaluate(wf::Transformer& t, const wf::Model& model, const std::vector<int32_t>& ids, size_t ctx,
+                    wf::AtomicFile* out, Score* score) {
+  constexpr size_t kChunk = 64;  // rows of logits at a time: 33 MB for a vocabulary of 128k
+  const size_t vocab = model.config().vocab;
+  WF_ASSIGN(wf::KvPool pool, wf::KvPool::Create(t.kv_shape(), (ctx + wf::kKvBlock - 1) / wf::kKvBlock));
+  std::vector<uint8_t*> blocks;
+  while (blocks.size() < pool.total()) blocks.push_back(pool.Data(pool.Acquire()));
+  std::vector<float> logits(std::min(kChunk, ids.size()) * vocab);
+  wf::ProgressBar bar(kProgram, ids.size());
+  for (size_t window = 0; window < ids.size(); window += ctx) {
+    const size_t size = std::min(ctx, ids.size() - window);
+    for (size_t at = 0; at < size; at += kChunk) {
+      if (g_cancel.load()) return wf::Status(wf::ErrorCode::kCancelled, "interrupted");
+      const size_t n = std::min(kChunk, size - at);
+      const wf::SequenceRows rows{.tokens = ids.data() + window + at, .count = n, .first = at, .blocks = blocks.data()};
+      t.Forward({&rows, 1}, logits.data());
+      if (out != nullptr) WF_TRY(out->Write(logits.data(), n * vocab * sizeof(float)));
+      for (size_t i = 0; i < n && at + i + 1 < size; ++i) {
+        const float* row = logits.data() + i * vocab;
+        const double nll = static_cast<double>(t.Softmax(row, nullptr, vocab) - row[ids[window + at + i + 1]]);
+        if (!std::isfinite(nll)) return wf::InternalError("logits are not finite at token " + std::to_string(window + at + i));
+        score->nll += nll;
+        score->squares += nll * nll;
+        ++score->count;
+      }
+      bar.Update(window + at + n);
+    }
+  }
+  return wf::OkStatus();
+}
+
+wf::Status Run(const Options& o) {
+  WF_ASSIGN(std::shared_ptr<const wf::Model> model, wf::Model::Open(o.model));
+  for (const std::string& n : model->notices()) std::fprintf(stderr, "%s: note: %s\n", kProgram, n.c_str());
+  std::vector<int32_t> ids;
+  if (!o.file.empty()) {
+    WF_ASSIGN(const wf::MappedFile text, wf::MappedFile::Open(o.file));
+    WF_ASSIGN(ids, model->tokenizer().Encode(text.bytes(), /*add_special=*/true, /*parse_special=*/false));
+  } else {
+    WF_ASSIGN(ids, wf::ParseIds(o.ids));
+  }
+  const size_t vocab = model->config().vocab, trained = model->config().context;
+  for (const int32_t id : ids) {
+    if (static_cast<size_t>(id) >= vocab) {
+      return wf::InvalidArgument("token id " + std::to_string(id) + ", expected below " + std::to_string(vocab));
+    }
+  }
+  if (ids.empty()) return wf::InvalidArgument("the text has no token");
+  const size_t ctx = o.ctx == 0 ? trained : static_cast<size_t>(o.ctx);
+  if (ctx > trained) {
+    return wf::InvalidArgument("-c " + std::to_string(ctx) + " is above the model's context of " + std::to_string(trained));
+  }
+  WF_ASSIGN(std::unique_ptr<wf::Transformer> t,
+            wf::Transformer::Create(model, o.threads == 0 ? wf::DefaultThreads() : o.threads,
+                                    o.kv_type == "f32" ? wf::FloatType::kF32 : wf::FloatType::kF16));
+  Score s;
+  if (o.logits.empty()) {
+    WF_TRY(Evaluate(*t, *model, ids, ctx, nullptr, &s));
+  } else {
+    WF_ASSIGN(wf::AtomicFile out, wf::AtomicFile::Create(o.logits));
+    WF_TRY(Evaluate(*t, *model, ids, ctx, &out, &s));
+    WF_TRY(out.Commit());
+  }
+  const double n = static_cast<double>(s.count), mean = s.count != 0 ? s.nll / n : 0;
+  // Standard error of the mean, carried to the exponential.
+  const double error = s.count > 1 ? std::sqrt(std::max(0.0, s.squares / n - mean * mean) / (n - 1)) : 0;
+  if (o.as_json) {
+    std::printf("{\"tokens\":%zu,\"scored\":%zu,\"mean_nll\":%.9g,\"perplexity\":%.9g,\"perplexity_error\":%.9g,\"context\":%zu,\"isa\":\"%s\"}\n",
+                ids.size(), s.count, mean, std::exp(mean), std::exp(mean) * error, ctx, wf::isa::Name(t->isa()));
+  } else if (s.count == 0) {
+    std::printf("one token: nothing to predict\n");
+  } else {
+    std::printf("perplexity %.4f +- %.4f over %zu of %zu tokens, mean negative log-likelihood %.6f, windows of %zu\n",
+                std::exp(mean), std::exp(mean) * error, s.count, ids.size(), mean, ctx);
+  }
+  return wf::OkStatus();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o;
+  CLI::App app{"Perplexity of a text under a GGUF model.", kProgram};
+  app.set_version_flag("--version", WF_VERSION_STRING);
+  app.add_option("-m,--model", o.model, "GGUF file")->required();
+  auto* source = app.add_option_group("text", "what to score, one of:");
+  source->add_option("-f,--file", o.file, "Text file; gets the tokenizer's BOS rule");
+  source->add_option("--ids", o.ids, "Token ids, e.g. 1,2,3: used unchanged");
+  source->require_option(1);
+  app.add_option("--logits", o.logits, "Write raw logits: float32, one row an id, as many columns as the embedding has rows");
+  app.add_option("-c,--ctx-size", o.ctx, "Window in tokens (default: the model's context)")->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_option("-t,--threads", o.threads, "Threads (default: physical cores of the affinity mask)")->check(CLI::Range(1, 1024));
+  app.add_option("--kv-type", o.kv_type, "Type of the KV cache")->check(CLI::IsMember({"f16", "f32"}))->capture_default_str();
+  app.add_flag("--json", o.as_json, "Print one JSON object");
+  if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
+  std::signal(SIGINT, OnSignal);
+  std::signal(SIGTERM, OnSignal);
+  const wf::Status status = Run(o);
+  if (status.code() == wf::ErrorCode::kCancelled) return wf::kExitInterrupted;
+  return status.ok() ? wf::kExitOk : wf::Fail(kProgram, status);
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// wf-run: generates text from a GGUF, or holds a conversation in the terminal.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <boost/json.hpp>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/args.h"
+#include "tools/cli.h"
+#include "wf/engine/engine.h"
+#include "wf/version.h"
+
+namespace {
+
+namespace json = boost::json;
+
+constexpr const char* kProgram = "wf-run";
+std::atomic<bool> g_cancel{false};
+
+extern "C" void OnSignal(int) {
+  if (g_cancel.exchange(true)) _exit(wf::kExitInterrupted);  // a second Ctrl-C does not wait
+}
+
+struct Options {
+  std::string model, prompt, ids, decode = "ar", kv_type = "f16";
+  bool chat = false, as_json = false, has_prompt = false;
+  int64_t n = -1, ctx = 0;
+  int threads = 0;
+  std::optional<float> temp, top_p, min_p, repeat_penalty;  // not given: the model's
+  std::optional<int32_t> top_k;
+  wf::SamplingParams sampling;
+  std::vector<std::string> stop;
+};
+
+const char* ReasonName(wf::FinishReason r) {
+  switch (r) {
+    case wf::FinishReason::kStop: return "stop";
+    case wf::FinishReason::kLength: return "length";
+    case wf::FinishReason::kCancelled: return "cancelled";
+    default: return "error";
+  }
+}
+
+struct Answer {
+  std::vector<int32_t> ids;
+  std::string text;
+  wf::Event last;
+};
+
+// Runs one request; shows its text as it comes if `show`.
+wf::Status Generate(wf::Engine& engine, wf::Request request, bool show, Answer* answer) {
+  const wf::Status status = wf::GenerateBlocking(engine, std::move(request), [&](wf::Event&& e) {
+    answer->ids.insert(answer->ids.end(), e.ids.begin(), e.ids.end());
+    answer->text += e.text;
+    if (show && !e.text.empty()) {
+      std::fwrite(e.text.data(), 1, e.text.size(), stdout);
+      std::fflush(stdout);
+    }
+    if (e.finished) answer->last = std::move(e);
+  }, &g_cancel);
+  if (status.code() == wf::ErrorCode::kCancelled) return wf::OkStatus();
+  return status;
+}
+
+void PrintTimings(const wf::Timings& t, const wf::Engine& engine) {
+  const double ttft = t.queue_ms + t.prompt_ms;
+  // The first token comes out of the prefill; the rate is that of the tokens after it.
+  const double rate = t.predicted_ms > 0 ? 1000.0 * static_cast<double>(t.generated_tokens - 1) / t.predicted_ms : 0;
+  std::fprintf(stderr, "[%lld prompt tokens, TTFT %.1f ms (%.1f tokens/s); %lld tokens, %.2f tokens/s; %d threads]\n",
+               static_cast<long long>(t.prompt_tokens), ttft,
+               t.prompt_ms > 0 ? 1000.0 * static_cast<double>(t.prompt_tokens) / t.prompt_ms : 0.0,
+               static_cast<long long>(t.generated_tokens), rate, engine.options().threads);
+}
+
+json::object TimingsJson(const wf::Timings& t) {
+  return {{"prompt_n", t.prompt_tokens}, {"cache_n", t.cached_tokens}, {"prompt_ms", t.prompt_ms},
+          {"queue_ms", t.queue_ms}, {"ttft_ms", t.queue_ms + t.prompt_ms}, {"predicted_n", t.generated_tokens},
+          {"predicted_ms", t.predicted_ms},
+          {"predicted_per_second",
+           t.predicted_ms > 0 ? 1000.0 * static_cast<double>(t.generated_tokens - 1) / t.predicted_ms : 0.0},
+          {"seed", t.seed}};
+}
+
+wf::Request MakeRequest(const Options& o, std::vector<int32_t> prompt) {
+  wf::Request r;
+  r.prompt = std::move(prompt);
+  r.sampling = o.sampling;
+  r.max_tokens = o.n;
+  r.stop = o.stop;
+  return r;
+}
+
+wf::Status RunOnce(wf::Engine& engine, const Options& o) {
+  std::vector<int32_t> prompt;
+  if (!o.ids.empty()) {
+    WF_ASSIGN(prompt, wf::ParseIds(o.ids));
+  } else {
+    WF_ASSIGN(prompt, engine.model().tokenizer().Encode(o.prompt, /*add_special=*/true, /*parse_special=*/true));
+  }
+  Answer a;
+  WF_TRY(Generate(engine, MakeRequest(o, prompt), !o.as_json, &a));
+  if (o.as_json) {
+    const json::object out{{"prompt_ids", json::value_from(prompt)}, {"ids", json::value_from(a.ids)}, {"text", a.text},
+                           {"finish_reason", ReasonName(a.last.reason)}, {"timings", TimingsJson(a.last.timings)}};
+    std::cout << json::serialize(out) << '\n';
+  } else {
+    std::fputc('\n', stdout);
+    PrintTimings(a.last.timings, engine);
+  }
+  return wf::OkStatus();
+}
+
+wf::Status Chat(wf::Engine& engine, const Options& o) {
+  json::array messages;
+  if (o.has_prompt) messages.push_back({{"role", "system"}, {"content", o.prompt}});
+  const bool tty = isatty(STDIN_FILENO) == 1;
+  if (tty) std::fprintf(stderr, "Chat with %s. Ctrl-D ends, Ctrl-C stops an answer.\n", engine.model().name().c_str());
+  for (std::string line;;) {
+    if (tty) {
+      std::fputs("> ", stderr);
+      std::fflush(stderr);
+    }
+    if (!std::getline(std::cin, line)) break;
+    if (line.empty()) continue;
+    messages.push_back({{"role", "user"}, {"content", line}});
+    WF_ASSIGN(wf::ChatPrompt prompt, wf::RenderChat(engine.model(), json::serialize(messages), true));
+    Answer a;
+    WF_TRY(Generate(engine, MakeRequest(o, std::move(prompt.ids)), true, &a));
+    std::fputc('\n', stdout);
+    std::fflush(stdout);
+    PrintTimings(a.last.timings, engine);
+    messages.push_back({{"role", "assistant"}, {"content", a.text}});
+    if (g_cancel.exchange(false) && !tty) break;
+  }
+  return wf::OkStatus();
+}
+
+wf::Status Run(Options o) {
+  WF_ASSIGN(std::shared_ptr<const wf::Model> model, wf::Model::Open(o.model));
+  for (const std::string& n : model->notices()) std::fprintf(stderr, "%s: note: %s\n", kProgram, n.c_str());
+  const wf::GenerationDefaults& d = model->defaults();
+  wf::SamplingParams& s = o.sampling;
+  s.temperature = o.temp.value_or(d.temperature.value_or(0.8f));
+  s.top_k = o.top_k.value_or(d.top_k.value_or(s.top_k));
+  s.top_p = o.top_p.value_or(d.top_p.value_or(s.top_p));
+  s.min_p = o.min_p.value_or(d.min_p.value_or(s.min_p));
+  s.repetition_penalty = o.repeat_penalty.value_or(d.repetition_penalty.value_or(s.repetition_penalty));
+  WF_ASSIGN(std::unique_ptr<wf::Engine> engine,
+            wf::Engine::Create(model, {.threads = o.threads, .ctx = o.ctx,
+                                       .kv_type = o.kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16}));
+  return o.chat ? Chat(*engine, o) : RunOnce(*engine, o);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o;
+  CLI::App app{"Generates text from a ternary GGUF model.", kProgram};
+  app.set_version_flag("--version", WF_VERSION_STRING);
+  app.add_option("-m,--model", o.model, "GGUF file")->required();
+  auto* prompt = app.add_option("-p,--prompt", o.prompt, "Text to continue; with --chat the system message");
+  auto* ids = app.add_option("--ids", o.ids, "Token ids to continue, e.g. 1,2,3: used as they are, nothing added");
+  auto* chat = app.add_flag("--chat", o.chat, "A conversation in the terminal, with the model's chat template");
+  auto* as_json = app.add_flag("--json", o.as_json, "Print one JSON object: prompt_ids, ids, text, finish_reason, timings");
+  app.add_option("-n,--n-predict", o.n, "Most tokens to generate (default: the rest of the context)")->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+  app.add_option("--temp", o.temp, "Temperature, 0 is greedy (default: the model's, else 0.8)")->check(CLI::Range(0.0, 100.0));
+  app.add_option("--top-k", o.top_k, "Keep the k most probable tokens, 0 is off (default: the model's, else 0)");
+  app.add_option("--top-p", o.top_p, "Keep the most probable tokens up to this mass (default: the model's, else 1)");
+  app.add_option("--min-p", o.min_p, "Keep tokens of at least this share of the best one's probability (default: the model's, else 0)");
+  app.add_option("--repeat-penalty", o.repeat_penalty, "Repetition penalty (default: the model's, else 1)");
+  app.add_option("--presence-penalty", o.sampling.presence_penalty, "-2 to 2")->capture_default_str();
+  app.add_option("--frequency-penalty", o.sampling.frequency_penalty, "-2 to 2")->capture_default_str();
+  app.add_option("--seed", o.sampling.seed, "Seed of the random numbers (default: random)")->check(CLI::Range(int64_t{0}, INT64_MAX));
+  app.add_option("--stop", o.stop, "Stop string; may be given several times");
+  app.add_option("-t,--threads", o.threads, "Threads (default: physical cores of the affinity mask)")->check(CLI::Range(1, 1024));
+  app.add_option("-c,--ctx-size", o.ctx, "Context in tokens (default: the model's)")->check(CLI::Range(int64_t{2}, int64_t{1} << 30));
+  app.add_option("--kv-type", o.kv_type, "Type of the KV cache")->check(CLI::IsMember({"f16", "f32"}))->capture_default_str();
+  app.add_option("--decode", o.decode, "Decoding mode")->check(CLI::IsMember({"ar"}))->capture_default_str();
+  prompt->excludes(ids);
+  ids->excludes(chat);
+  chat->excludes(as_json);
+  if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
+  o.has_prompt = prompt->count() != 0;
+  if (!o.chat && !o.has_prompt && ids->count() == 0) return wf::Usage(kProgram, "one of -p, --ids and --chat is required");
+  std::signal(SIGINT, OnSignal);
+  std::signal(SIGTERM, OnSignal);
+  const wf::Status status = Run(o);
+  if (!status.ok()) return wf::Fail(kProgram, status);
+  return g_cancel.load() ? wf::kExitInterrupted : 0;
+}
