@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bodies of errors.h.
+#include "wf/base/quote.h"
 #include "server/errors.h"
 
 #include <boost/json.hpp>
@@ -53,10 +54,10 @@ ApiError BadField(std::string_view param, std::string_view slug, std::string mes
   return Make(400, slug, std::move(message), param);
 }
 ApiError WrongType(std::string_view param, std::string_view what) {
-  return BadField(param, "invalid_type", "'" + std::string(param) + "' must be " + std::string(what));
+  return BadField(param, "invalid_type", Quote(param) + " must be " + std::string(what));
 }
 ApiError OutOfRange(std::string_view param, std::string_view what) {
-  return BadField(param, "invalid_value", "'" + std::string(param) + "' must be " + std::string(what));
+  return BadField(param, "invalid_value", Quote(param) + " must be " + std::string(what));
 }
 ApiError NotSupported(std::string_view param, std::string message) {
   return Make(422, "unsupported_for_model", std::move(message), param);
@@ -73,6 +74,7 @@ ApiError ContextExceeded(int64_t n_prompt_tokens, int64_t n_ctx) {
 }
 
 ApiError Draining() { return Retry(Make(503, "draining", "The server is shutting down"), 5000); }
+ApiError QueueTimeout(std::string message) { return Retry(Make(503, "queue_timeout", std::move(message)), 1000); }
 ApiError Loading() { return Retry(Make(503, "loading_model", "Loading model"), 1000); }
 
 ApiError FromStatus(const Status& status, std::string_view param) {

@@ -34,6 +34,7 @@ ApiError OutOfRange(std::string_view param, std::string_view what);
 ApiError NotSupported(std::string_view param, std::string message);
 ApiError ContextExceeded(int64_t n_prompt_tokens, int64_t n_ctx);
 ApiError Draining();
+ApiError QueueTimeout(std::string message);
 ApiError Loading();
 
 // The one table from the library's errors to HTTP. `param` is named if the error is the caller's fault.

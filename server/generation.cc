@@ -115,20 +115,30 @@ void Generation::Submit() {
     });
     if (!id.ok()) {
       if (id.status().code() != ErrorCode::kUnavailable || next_ == 0) return Fail(FromStatus(id.status()));
-      if (running_ == 0 && !retrying_) {  // the rest of many prompts waits for room in the queue
-        retrying_ = true;
-        responder_->PostAfter(kRetryMs, [self = shared_from_this()] {
-          self->retrying_ = false;
-          self->Submit();
-        });
-      }
+      if (running_ == 0) RetryLater();
       return;
     }
+    refused_since_ms_ = -1;
     c.engine_id = *id;
     c.submitted = true;
     ++next_;
     ++running_;
   }
+}
+
+// Some sequences have run, the rest waits for room in the queue: as long as a request may wait, then it fails.
+void Generation::RetryLater() {
+  if (retrying_) return;
+  if (refused_since_ms_ < 0) refused_since_ms_ = Now();
+  const int64_t limit = limits_.queue_timeout_ms > 0 ? limits_.queue_timeout_ms : kLatestStartMs;
+  if (Now() - refused_since_ms_ > static_cast<double>(limit)) {
+    return Fail(QueueTimeout("the rest of the request found no room in the queue"));
+  }
+  retrying_ = true;
+  responder_->PostAfter(kRetryMs, [self = shared_from_this()] {
+    self->retrying_ = false;
+    self->Submit();
+  });
 }
 
 void Generation::BeginStream() {
@@ -151,12 +161,8 @@ void Generation::OnEvent(size_t i, Event&& e) {
   }
   if (over_) return;
   if (e.finished && (e.reason == FinishReason::kError || e.reason == FinishReason::kCancelled)) {
-    ApiError error = FromStatus(e.status.ok() ? Status(ErrorCode::kInternal, "the request ended early") : e.status);
-    if (e.status.code() == ErrorCode::kUnavailable) {
-      error.status = 503;
-      error.slug = "queue_timeout";
-    }
-    return Fail(error);
+    if (e.status.code() == ErrorCode::kUnavailable) return Fail(QueueTimeout(e.status.message()));
+    return Fail(FromStatus(e.status.ok() ? InternalError("the request ended early") : e.status));
   }
   if (e.finished && e.timed_out && c.ids.empty() && e.ids.empty()) {
     return Fail(FromStatus(Status(ErrorCode::kDeadline, "the time limit passed before the first token")));

@@ -86,6 +86,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
  private:
   void Submit();
   void OnEvent(size_t i, Event&& e);
+  void RetryLater();
   void BeginStream();
   void Fail(const ApiError& e);
   void CancelAll();
@@ -103,6 +104,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::string hex_id_;
   int64_t created_ = 0;
   std::chrono::steady_clock::time_point start_;
+  double refused_since_ms_ = -1;  // -1: the last Submit() was accepted
   size_t next_ = 0, running_ = 0, finished_ = 0;
   bool streaming_ = false, over_ = false, retrying_ = false;
 };

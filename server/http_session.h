@@ -194,11 +194,12 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
 
   void OnHead(beast::error_code ec) {
     if (phase_ != Phase::kHead) return;
-    if (ec) return ReadFailed(ec);
+    // Of a refused head, too, what was understood serves the answer: its path and id.
     const auto& m = parser_->get();
-    http11_ = m.version() >= 11;
     SplitTarget(m.target(), &path_, &query_);
     id_ = RequestId(m["x-request-id"]);
+    if (ec) return ReadFailed(ec);
+    http11_ = m.version() >= 11;
     if (std::distance(m.begin(), m.end()) > static_cast<std::ptrdiff_t>(shared_->limits.header_fields)) {
       return Refuse(431, "too_many_headers", "too many header fields");
     }

@@ -172,10 +172,15 @@ int Serve(Flags& f, Signals& signals) {
   std::cerr << "draining" << std::endl;
   app.StartDrain();
   http.CloseAfterAnswers();
-  const bool all = (*engine)->Drain(Ms(f.drain_timeout_s));
-  // What is answered must still be written; a client that does not read is not waited for.
-  const auto deadline = Clock::now() + std::chrono::seconds(5);
-  while (http.active() > 0 && Clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  // Requests that have begun may still queue further sequences, so the engine is closed only after them.
+  const auto answered = [&http](Clock::time_point until) {
+    while (http.active() > 0 && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return http.active() == 0;
+  };
+  const bool all = answered(Clock::now() + std::chrono::milliseconds(Ms(f.drain_timeout_s)));
+  (void)(*engine)->Drain(0);
+  // What was cut off is told so, if the client reads.
+  answered(Clock::now() + std::chrono::seconds(2));
   http.Stop();
   std::cerr << (all ? "drained" : "drain timed out, the rest was cancelled") << std::endl;
   return 0;

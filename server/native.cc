@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // POST /completion: llama-server's own shape, plain and streamed.
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 
 #include "server/endpoints.h"
 #include "server/text.h"
@@ -22,6 +24,13 @@ const char* StopTypeName(StopType t) noexcept {
       break;
   }
   return "none";
+}
+
+// The decimal that the client wrote: 0.8f is shown as 0.8, not as the double nearest to it.
+double Shown(float v) noexcept {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.7g", static_cast<double>(v));
+  return std::strtod(text, nullptr);
 }
 
 class NativeFormat : public Format {
@@ -72,15 +81,15 @@ class NativeFormat : public Format {
     for (const auto& [id, value] : s.logit_bias) bias.push_back(json::array{id, value});
     return {{"n_ctx", g.n_ctx()},
             {"n_predict", r.max_tokens},
-            {"temperature", s.temperature},
+            {"temperature", Shown(s.temperature)},
             {"top_k", s.top_k},
-            {"top_p", s.top_p},
-            {"min_p", s.min_p},
+            {"top_p", Shown(s.top_p)},
+            {"min_p", Shown(s.min_p)},
             {"typical_p", 1.0},
-            {"repeat_penalty", s.repetition_penalty},
+            {"repeat_penalty", Shown(s.repetition_penalty)},
             {"repeat_last_n", s.repeat_last_n},
-            {"presence_penalty", s.presence_penalty},
-            {"frequency_penalty", s.frequency_penalty},
+            {"presence_penalty", Shown(s.presence_penalty)},
+            {"frequency_penalty", Shown(s.frequency_penalty)},
             {"seed", s.seed},
             {"stop", json::value_from(r.stop)},
             {"ignore_eos", r.ignore_eos},

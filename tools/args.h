@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,12 @@ inline int ParseArgs(CLI::App& app, int argc, char** argv) {
     return app.exit(e) == 0 ? kExitOk : kExitUsage;
   }
   return -1;
+}
+
+// For what the parser cannot see; returns kExitUsage.
+inline int UsageError(const char* program, const std::string& message) {
+  std::fprintf(stderr, "%s: error: %s\nRun with --help for more information.\n", program, message.c_str());
+  return kExitUsage;
 }
 
 // "1,2,3" to ids; kInvalidArgument for anything else.

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -21,8 +20,6 @@
 namespace {
 
 constexpr const char* kProgram = "wf-perplexity";
-std::atomic<bool> g_cancel{false};
-extern "C" void OnSignal(int) { g_cancel.store(true); }
 
 struct Options {
   std::string model, file, ids, logits, kv_type = "f16";
@@ -38,7 +35,7 @@ struct Score {
 };
 
 wf::Status Evaluate(wf::Transformer& t, const wf::Model& model, const std::vector<int32_t>& ids, size_t ctx,
-                    wf::AtomicFile* out, Score* score) {
+                    wf::AtomicFile* out, Score* score, const std::atomic<bool>& stop) {
   constexpr size_t kChunk = 64;  // rows of logits at a time: 33 MB for a vocabulary of 128k
   const size_t vocab = model.config().vocab;
   WF_ASSIGN(wf::KvPool pool, wf::KvPool::Create(t.kv_shape(), (ctx + wf::kKvBlock - 1) / wf::kKvBlock));
@@ -49,7 +46,7 @@ wf::Status Evaluate(wf::Transformer& t, const wf::Model& model, const std::vecto
   for (size_t window = 0; window < ids.size(); window += ctx) {
     const size_t size = std::min(ctx, ids.size() - window);
     for (size_t at = 0; at < size; at += kChunk) {
-      if (g_cancel.load()) return wf::Status(wf::ErrorCode::kCancelled, "interrupted");
+      if (stop.load()) return wf::Status(wf::ErrorCode::kCancelled, "interrupted");
       const size_t n = std::min(kChunk, size - at);
       const wf::SequenceRows rows{.tokens = ids.data() + window + at, .count = n, .first = at, .blocks = blocks.data()};
       t.Forward({&rows, 1}, logits.data());
@@ -68,7 +65,7 @@ wf::Status Evaluate(wf::Transformer& t, const wf::Model& model, const std::vecto
   return wf::OkStatus();
 }
 
-wf::Status Run(const Options& o) {
+wf::Status Run(const Options& o, const std::atomic<bool>& stop) {
   WF_ASSIGN(std::shared_ptr<const wf::Model> model, wf::Model::Open(o.model));
   for (const std::string& n : model->notices()) std::fprintf(stderr, "%s: note: %s\n", kProgram, n.c_str());
   std::vector<int32_t> ids;
@@ -94,10 +91,10 @@ wf::Status Run(const Options& o) {
                                     o.kv_type == "f32" ? wf::FloatType::kF32 : wf::FloatType::kF16));
   Score s;
   if (o.logits.empty()) {
-    WF_TRY(Evaluate(*t, *model, ids, ctx, nullptr, &s));
+    WF_TRY(Evaluate(*t, *model, ids, ctx, nullptr, &s, stop));
   } else {
     WF_ASSIGN(wf::AtomicFile out, wf::AtomicFile::Create(o.logits));
-    WF_TRY(Evaluate(*t, *model, ids, ctx, &out, &s));
+    WF_TRY(Evaluate(*t, *model, ids, ctx, &out, &s, stop));
     WF_TRY(out.Commit());
   }
   const double n = static_cast<double>(s.count), mean = s.count != 0 ? s.nll / n : 0;
@@ -132,9 +129,6 @@ int main(int argc, char** argv) {
   app.add_option("--kv-type", o.kv_type, "Type of the KV cache")->check(CLI::IsMember({"f16", "f32"}))->capture_default_str();
   app.add_flag("--json", o.as_json, "Print one JSON object");
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
-  std::signal(SIGINT, OnSignal);
-  std::signal(SIGTERM, OnSignal);
-  const wf::Status status = Run(o);
-  if (status.code() == wf::ErrorCode::kCancelled) return wf::kExitInterrupted;
+  const wf::Status status = Run(o, *wf::CatchInterrupts());
   return status.ok() ? wf::kExitOk : wf::Fail(kProgram, status);
 }

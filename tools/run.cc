@@ -189,7 +189,7 @@ int main(int argc, char** argv) {
   chat->excludes(as_json);
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
   o.has_prompt = prompt->count() != 0;
-  if (!o.chat && !o.has_prompt && ids->count() == 0) return wf::Usage(kProgram, "one of -p, --ids and --chat is required");
+  if (!o.chat && !o.has_prompt && ids->count() == 0) return wf::UsageError(kProgram, "one of -p, --ids and --chat is required");
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   const wf::Status status = Run(o);

@@ -27,7 +27,8 @@ class Server:
     """A running wf-server; a context manager that stops it."""
 
     def __init__(self, model, *flags, wait_ready=True):
-        self.process = subprocess.Popen([BIN / "wf-server", "-m", model, "--port", "0", *map(str, flags)],
+        # One thread: the tests' clients need the other cores.
+        self.process = subprocess.Popen([BIN / "wf-server", "-m", model, "--port", "0", "-t", "1", *map(str, flags)],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, text=True)
         self.lines = []

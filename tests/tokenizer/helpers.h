@@ -19,7 +19,7 @@
 #include "tests/scratch.h"
 #include "wf/formats/gguf.h"
 #include "wf/formats/gguf_writer.h"
-#include "wf/tokenizer/bpe.h"
+#include "wf/tokenizer/byte_alphabet.h"
 #include "wf/tokenizer/tokenizer.h"
 #include "wf/tokenizer/vocab.h"
 

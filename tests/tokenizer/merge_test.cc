@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "tests/tokenizer/helpers.h"
+#include "wf/tokenizer/byte_alphabet.h"
 #include "wf/tokenizer/spm.h"
 
 using wf::TokenType;

@@ -172,6 +172,14 @@ TEST_CASE("arrays of the wrong type or length") {
              ErrorCode::kFormat, "no tokens");
 }
 
+TEST_CASE("a token of absurd length") {
+  CheckError(VocabOf([](GgufWriter* w) {
+               w->SetString("tokenizer.ggml.model", "gpt2");
+               w->SetStrings("tokenizer.ggml.tokens", {"a", std::string(5000, 'x')});
+             }),
+             wf::ErrorCode::kLimit, "token 1 has 5000 bytes");
+}
+
 TEST_CASE("an array of bytes serves for token types by value, not by cast") {
   const std::string raw("\1\3\1", 3);
   const auto v = Small("bitnet", [&](GgufWriter* w) {

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -78,8 +79,13 @@ WF_LIB_INLINE void MappedFile::DontNeed(uint64_t offset, uint64_t length) const 
 WF_LIB_INLINE Result<AtomicFile> AtomicFile::Create(const std::string& path) {
   AtomicFile f;
   f.path_ = path;
-  f.temp_ = path + ".XXXXXX.tmp";
-  f.fd_ = ::mkostemps(f.temp_.data(), 4, O_CLOEXEC);
+  // Like mkstemp(), but with the permissions of the user's other files.
+  static std::atomic<unsigned> counter{0};
+  for (int tries = 0; f.fd_ < 0 && tries < 100; ++tries) {
+    f.temp_ = path + "." + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1)) + ".tmp";
+    f.fd_ = ::open(f.temp_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (f.fd_ < 0 && errno != EEXIST) break;
+  }
   if (f.fd_ < 0) {
     const int e = errno;
     f.temp_.clear();
@@ -97,6 +103,7 @@ WF_LIB_INLINE AtomicFile& AtomicFile::operator=(AtomicFile&& o) noexcept {
     buffer_ = std::move(o.buffer_);
     o.buffer_.clear();
     fd_ = std::exchange(o.fd_, -1);
+    failed_ = o.failed_;
     offset_ = std::exchange(o.offset_, 0);
   }
   return *this;
@@ -110,11 +117,13 @@ WF_LIB_INLINE void AtomicFile::Discard() noexcept {
 }
 
 WF_LIB_INLINE Status AtomicFile::WriteRaw(uint64_t offset, const void* data, size_t size) {
+  if (failed_) return IoError(path_ + ": an earlier write failed");
   const char* p = static_cast<const char*>(data);
   while (size > 0) {
     const ssize_t n = ::pwrite(fd_, p, size, static_cast<off_t>(offset));
     if (n < 0) {
       if (errno == EINTR) continue;
+      failed_ = true;  // what is missing cannot be made up for: Commit() must not succeed any more
       return IoError(path_ + ": write of " + std::to_string(size) + " bytes at offset " + std::to_string(offset) +
                      " failed: " + std::strerror(errno));
     }
@@ -152,14 +161,19 @@ WF_LIB_INLINE Status AtomicFile::WriteAt(uint64_t offset, const void* data, size
 
 WF_LIB_INLINE Status AtomicFile::Commit() {
   WF_TRY(Flush());
+  if (failed_) return IoError(path_ + ": an earlier write failed");
   if (::fsync(fd_) != 0) return IoError(path_ + ": fsync failed: " + std::strerror(errno));
   ::close(std::exchange(fd_, -1));
-  // mkostemps makes 0600; a model file is as readable as the user's other files.
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  (void)::chmod(temp_.c_str(), static_cast<mode_t>(0666 & ~mask));
   if (::rename(temp_.c_str(), path_.c_str()) != 0) return IoError(path_ + ": rename failed: " + std::strerror(errno));
   temp_.clear();
+  // The name, too, must survive a power cut.
+  const size_t slash = path_.rfind('/');
+  const std::string dir = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
+  const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd >= 0) {
+    (void)::fsync(fd);
+    ::close(fd);
+  }
   return OkStatus();
 }
 

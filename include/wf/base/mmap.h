@@ -68,6 +68,7 @@ class AtomicFile {
   void Discard() noexcept;
   std::string path_, temp_, buffer_;
   int fd_ = -1;
+  bool failed_ = false;  // a write failed: nothing of this file will appear
   uint64_t offset_ = 0;  // next byte of Write
 };
 

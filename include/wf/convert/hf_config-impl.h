@@ -71,7 +71,8 @@ inline Status ReadSizes(const JsonFields& f, HfConfig* c) {
   }
   c->head_dim = dim.value_or(c->embedding / c->heads);
   if (c->head_dim % 2 != 0 || c->head_dim < 2 || c->head_dim > 4096) {
-    return FormatError(f.Name("head_dim") + " (or hidden_size / num_attention_heads): expected an even number of 2 to 4096, found " +
+    return FormatError(f.Name("head_dim") +
+                       " (or hidden_size / num_attention_heads): expected an even number of 2 to 4096, found " +
                        std::to_string(c->head_dim));
   }
   WF_ASSIGN(c->rms_eps, f.NeedNumber("rms_norm_eps", 0, 1));
@@ -96,7 +97,8 @@ inline Status ReadRope(const JsonFields& f, HfConfig* c) {
     if (type.value_or("default") == "linear") {
       WF_ASSIGN(c->rope_factor, rope.NeedNumber("factor", 1e-6, 1e6));
     } else if (type && *type != "default" && *type != "none") {
-      return Unsupported(f.Name(key) + ": RoPE scaling " + Quote(*type) + " is not supported; supported: default, linear");
+      return Unsupported(f.Name(key) + ": RoPE scaling " + Quote(*type) +
+                         " is not supported; supported: default, linear");
     } else if (rope.Has("full_attention") || rope.Has("sliding_attention")) {
       return f.Refuse(key, "RoPE that differs between layers");
     }
@@ -144,7 +146,8 @@ inline Status ReadQuantization(const JsonFields& f, HfConfig* c) {
   if (*method != "bitnet") return q.Refuse("quant_method", "quantisation method " + Quote(*method));
   WF_ASSIGN(const std::optional<std::string> linear, q.String("linear_class"));
   if (linear && *linear != "bitlinear" && *linear != "autobitlinear") {
-    return Unsupported(q.Name("linear_class") + ": unknown class " + Quote(*linear) + "; supported: bitlinear, autobitlinear");
+    return Unsupported(q.Name("linear_class") + ": unknown class " + Quote(*linear) +
+                       "; supported: bitlinear, autobitlinear");
   }
   out.rule = linear.value_or("") == "autobitlinear" ? ScaleRule::kMultiply : ScaleRule::kDivide;
   WF_ASSIGN(const std::optional<std::string> mode, q.String("quantization_mode"));
@@ -191,6 +194,7 @@ inline Status ReadDiffusion(const JsonFields& config, const JsonFields* dlm, con
     }
   }
   if (d.style.empty() && dlm != nullptr) d.style = "causal";
+  if (d.style.empty() && c->model_type.starts_with("Fast_dLLM")) d.style = "fast-dllm-v2";
   if (d.style.empty() && d.block_size == 0) return OkStatus();
   if (d.style.empty()) {
     return FormatError(config.Name("bd_size") +
@@ -198,7 +202,8 @@ inline Status ReadDiffusion(const JsonFields& config, const JsonFields* dlm, con
                        "--diffusion-style");
   }
   if (d.style == "llada" || d.style == "dream") {
-    return Unsupported(where + ": diffusion style " + Quote(d.style) + " is not supported; supported: fast-dllm-v2, causal");
+    return Unsupported(where + ": diffusion style " + Quote(d.style) +
+                       " is not supported; supported: fast-dllm-v2, causal");
   }
   if (d.style != "fast-dllm-v2" && d.style != "causal") {
     return Unsupported(where + ": unknown diffusion style " + Quote(d.style) + "; supported: fast-dllm-v2, causal");
@@ -236,7 +241,8 @@ inline Result<std::optional<boost::json::object>> ReadOptionalObject(const std::
 WF_MODEL_INLINE Result<HfConfig> LoadHfConfig(const std::string& dir, const std::string& diffusion_style) {
   std::error_code ec;
   if (!std::filesystem::exists(dir, ec)) return NotFound(dir + ": no such folder");
-  if (!std::filesystem::is_directory(dir, ec)) return InvalidArgument(dir + ": expected a checkpoint's folder, found a file");
+  if (!std::filesystem::is_directory(dir, ec))
+    return InvalidArgument(dir + ": expected a checkpoint's folder, found a file");
   HfConfig c;
   c.path = dir + "/config.json";
   Result<boost::json::object> config = detail::ReadJsonObject(c.path);

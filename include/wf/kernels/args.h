@@ -61,7 +61,7 @@ struct QuantiseArgs {
   int32_t* sum = nullptr;
 };
 
-// y = x * (1 / sqrt(mean(x^2) + eps)) * w; y may be x.
+// y = (x * w) * (1 / sqrt(mean(x^2) + eps)), the mean in double; y may be x.
 struct RmsNormArgs {
   const float* x = nullptr;
   const float* w = nullptr;

@@ -142,9 +142,8 @@ HWY_NOINLINE void Attention(const AttentionArgs& a) noexcept {
   for (size_t r = 0; r < a.rows; ++r) {
     for (size_t h = 0; h < a.heads; ++h) {
       const size_t i = r * a.heads + h;
-      const float inv = 1.0f / l[i];
       float* out = a.out + r * a.out_stride + h * dim;
-      for (size_t d = 0; d < dim; ++d) out[d] = o[i * vs + d] * inv;
+      for (size_t d = 0; d < dim; ++d) out[d] = o[i * vs + d] / l[i];
     }
   }
 }

@@ -74,21 +74,30 @@ HWY_NOINLINE HWY_MAYBE_UNUSED inline void Quantise(const QuantiseArgs& a) noexce
 }
 
 HWY_NOINLINE HWY_MAYBE_UNUSED inline void RmsNorm(const RmsNormArgs& a) noexcept {
-  V16 acc = Zero16();
+  // 16 lanes of double; a square is exact, so fused or not makes no difference.
+  const hn::FixedTag<double, kLanes / 2> dd;
+  const hn::FixedTag<float, kLanes / 2> df;
+  constexpr size_t kDoubles = kLanes / 2, kVectors = 16 / kDoubles;
+  hn::Vec<hn::FixedTag<double, kLanes / 2>> acc[kVectors];
+  for (size_t v = 0; v < kVectors; ++v) acc[v] = hn::Zero(dd);
   size_t i = 0;
   for (; i + 16 <= a.n; i += 16) {
-    const V16 v = Load16(a.x + i);
-    acc = Fma16(v, v, acc);
+    WF_UNROLL for (size_t v = 0; v < kVectors; ++v) {
+      const auto x = hn::PromoteTo(dd, hn::LoadU(df, a.x + i + v * kDoubles));
+      acc[v] = hn::MulAdd(x, x, acc[v]);
+    }
   }
   const size_t rest = a.n - i;
-  if (rest != 0) {
-    const V16 v = LoadN16(a.x + i, rest);
-    acc = Fma16(v, v, acc);
+  double lane[16];
+  for (size_t v = 0; v < kVectors; ++v) hn::StoreU(acc[v], dd, lane + v * kDoubles);
+  for (size_t j = 0; j < rest; ++j) lane[j] += static_cast<double>(a.x[i + j]) * static_cast<double>(a.x[i + j]);
+  for (size_t w = 8; w > 0; w /= 2) {
+    for (size_t j = 0; j < w; ++j) lane[j] += lane[j + w];
   }
-  const float inv = 1.0f / std::sqrt(Fold16(acc) / static_cast<float>(a.n) + a.eps);
+  const float inv = static_cast<float>(1.0 / std::sqrt(lane[0] / static_cast<double>(a.n) + static_cast<double>(a.eps)));
   const V16 vi = Set16(inv);
-  for (i = 0; i + 16 <= a.n; i += 16) Store16(Mul16(Mul16(Load16(a.x + i), vi), Load16(a.w + i)), a.y + i);
-  if (rest != 0) StoreN16(Mul16(Mul16(LoadN16(a.x + i, rest), vi), LoadN16(a.w + i, rest)), a.y + i, rest);
+  for (i = 0; i + 16 <= a.n; i += 16) Store16(Mul16(Mul16(Load16(a.x + i), Load16(a.w + i)), vi), a.y + i);
+  if (rest != 0) StoreN16(Mul16(Mul16(LoadN16(a.x + i, rest), LoadN16(a.w + i, rest)), vi), a.y + i, rest);
 }
 
 HWY_NOINLINE HWY_MAYBE_UNUSED inline void Rope(const RopeArgs& a) noexcept {

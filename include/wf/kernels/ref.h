@@ -3,7 +3,8 @@
 // every other ISA: integer sums are equal because they are exact, float results because this file fixes
 // the order of every operation:
 //   sums      16 running sums, element k goes to sum k % 16 by a fused multiply-add in ascending k (a short last
-//             group of 16 is filled with zeros), then folded 16 -> 8 -> 4 -> 2 -> 1 by adding the upper half;
+//             group of 16 is filled with zeros), then folded 16 -> 8 -> 4 -> 2 -> 1 by adding the upper half
+//             (RMSNorm sums in double, whose squares of floats are exact);
 //   products  a multiply followed by an add is always one fused multiply-add, never left to the compiler;
 //   exp       ExpRef below.
 // So all ISAs agree bit for bit. Readable first; std::fma is a function call where the baseline has no FMA.
@@ -162,11 +163,22 @@ void DenseKernel(isa::Scalar, const DenseArgs& a) noexcept {
   }
 }
 
+// 1 / sqrt(mean(x^2) + eps) from 16 running sums of squares in double, where squares of floats are exact.
+inline float InverseRms(double (&lane)[kSumLanes], size_t n, float eps) noexcept {
+  for (size_t w = kSumLanes / 2; w > 0; w /= 2)
+    for (size_t i = 0; i < w; ++i) lane[i] += lane[i + w];
+  return static_cast<float>(1.0 / std::sqrt(lane[0] / static_cast<double>(n) + static_cast<double>(eps)));
+}
+
 template <int>
 void RmsNormKernel(isa::Scalar, const RmsNormArgs& a) noexcept {
-  const float ss = DotRef([&](size_t i) { return a.x[i]; }, a.x, a.n);
-  const float inv = 1.0f / std::sqrt(ss / static_cast<float>(a.n) + a.eps);
-  for (size_t i = 0; i < a.n; ++i) a.y[i] = (a.x[i] * inv) * a.w[i];
+  double lane[kSumLanes] = {};
+  for (size_t i = 0; i < a.n; ++i) {
+    const double x = static_cast<double>(a.x[i]);
+    lane[i % kSumLanes] += x * x;
+  }
+  const float inv = InverseRms(lane, a.n, a.eps);
+  for (size_t i = 0; i < a.n; ++i) a.y[i] = (a.x[i] * a.w[i]) * inv;
 }
 
 template <int>
@@ -237,7 +249,7 @@ void KvStoreKernel(isa::Scalar, const KvStoreArgs& a) noexcept {
 
 // For each block of 32 keys: scores s_j = fma chain over d of (q_d * scale) * k_jd; m' = max(m, max s_j);
 // c = exp(m - m'); p_j = exp(s_j - m'); l = fma(l, c, sum p_j in SumOrder); o_d = fma chain over j of p_j * v_jd
-// that starts at o_d * c. The result is o_d * (1 / l). Invisible keys take no part.
+// that starts at o_d * c. The result is o_d / l. Invisible keys take no part.
 template <FloatType T>
 void AttentionKernel(isa::Scalar, const AttentionArgs& a) noexcept {
   const size_t dim = a.head_dim, vs = KvVStride(dim);
@@ -274,9 +286,8 @@ void AttentionKernel(isa::Scalar, const AttentionArgs& a) noexcept {
           o[d] = acc;
         }
       }
-      const float inv = 1.0f / l;
       float* out = a.out + r * a.out_stride + h * dim;
-      for (size_t d = 0; d < dim; ++d) out[d] = o[d] * inv;
+      for (size_t d = 0; d < dim; ++d) out[d] = o[d] / l;
     }
   }
 }

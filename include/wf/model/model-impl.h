@@ -47,11 +47,6 @@ WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::Open(const std::stri
   m->template_source_ = vocab.chat_template;
   m->tokenizer_ = std::make_unique<Tokenizer>(std::move(tokenizer));
   if (!m->template_source_.empty()) {
-    const std::string_view corrected = CorrectedTemplate(m->template_source_);
-    if (corrected != m->template_source_) {
-      m->notices_.push_back("the file's chat template is a placeholder that the model was not trained with: replaced");
-      m->template_source_ = std::string(corrected);
-    }
     Result<ChatTemplate> t = ChatTemplate::Parse(m->template_source_);
     if (!t.ok()) {
       m->notices_.push_back("chat template: " + t.status().message());

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Byte-level BPE: the byte alphabet in which such vocabularies are written, and the merging of one word.
-// Not for cutting text into words (pretokenize.h).
+// Byte-level BPE: the merging of one word by ranked pairs. Not for cutting text into words (pretokenize.h).
 #ifndef WF_TOKENIZER_BPE_H_
 #define WF_TOKENIZER_BPE_H_
 
@@ -17,13 +16,8 @@
 
 namespace wf {
 
-// Bytes as the printable characters that stand for them in the vocabulary, e.g. " \n" -> "ĠĊ".
-std::string BytesToAlphabet(std::string_view bytes);
-// The way back; false, and *bytes unspecified, if a character is not of the alphabet.
-bool AlphabetToBytes(std::string_view text, std::string* bytes);
-
-// Pairs of symbols (numbers below 2^32 - 1) with a rank and the symbol they become: a flat hash table, because a vocabulary has some
-// 300,000 of them.
+// Pairs of symbols (numbers below 2^32 - 1) with a rank and the symbol they become: a flat hash table, because a
+// vocabulary has some 300,000 of them.
 class PairTable {
  public:
   struct Entry {

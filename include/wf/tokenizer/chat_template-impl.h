@@ -7,9 +7,7 @@
 #include <utility>
 
 #include "wf/tokenizer/chat_template.h"
-#include "wf/tokenizer/jinja/eval-impl.h"
-#include "wf/tokenizer/jinja/methods-impl.h"
-#include "wf/tokenizer/jinja/parser_stmt-impl.h"
+#include "wf/tokenizer/jinja/program-impl.h"
 
 namespace wf {
 

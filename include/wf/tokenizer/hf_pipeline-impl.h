@@ -13,7 +13,7 @@
 
 #include "wf/base/status.h"
 #include "wf/tokenizer/pretokenize.h"
-#include "wf/tokenizer/vocab.h"
+#include "wf/tokenizer/vocab-impl.h"
 
 namespace wf::detail::hf {
 
@@ -32,13 +32,6 @@ inline bool Bool(const json::value* v, bool fallback) {
   return v != nullptr && v->is_bool() ? v->get_bool() : fallback;
 }
 inline std::string TypeOf(const json::value* v) { return String(Get(v, "type")).value_or("of no type"); }
-
-inline std::string ReplaceInText(std::string text, std::string_view from, std::string_view to) {
-  for (size_t pos = 0; (pos = text.find(from, pos)) != std::string::npos; pos += to.size()) {
-    text.replace(pos, from.size(), to);
-  }
-  return text;
-}
 
 struct Pipeline {
   bool spm = false;

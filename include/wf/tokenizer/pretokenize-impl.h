@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "wf/tokenizer/bpe.h"
+#include "wf/tokenizer/byte_alphabet.h"
 #include "wf/tokenizer/pretokenize.h"
 #include "wf/tokenizer/utf8.h"
 

@@ -8,11 +8,13 @@
 #include <utility>
 
 #include "wf/tokenizer/bpe.h"
+#include "wf/tokenizer/byte_alphabet.h"
 #include "wf/tokenizer/nfc.h"
 #include "wf/tokenizer/pretokenize.h"
 #include "wf/tokenizer/spm.h"
 #include "wf/tokenizer/tokenizer.h"
 #include "wf/tokenizer/utf8.h"
+#include "wf/tokenizer/vocab-impl.h"
 #include "wf/tokenizer/vocab_hf.h"
 
 namespace wf {
@@ -101,18 +103,6 @@ struct TokenizerTables {
 
   Status EncodeRaw(std::string_view text, bool text_start, std::vector<int32_t>* ids) const;
 };
-
-inline std::string ReplaceAll(std::string_view in, std::string_view from, std::string_view to) {
-  std::string out;
-  out.reserve(in.size() * 2);
-  for (size_t pos = 0; pos < in.size();) {
-    const size_t hit = std::min(in.find(from, pos), in.size());
-    out.append(in, pos, hit - pos);
-    if (hit < in.size()) out.append(to);
-    pos = hit == in.size() ? hit : hit + from.size();
-  }
-  return out;
-}
 
 // `text` lies between special tokens; text_start: nothing came before it.
 inline Status TokenizerTables::EncodeRaw(std::string_view text, bool text_start, std::vector<int32_t>* ids) const {

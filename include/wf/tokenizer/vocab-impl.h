@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "wf/tokenizer/pretokenize.h"
+#include "wf/tokenizer/chat_template.h"
 #include "wf/tokenizer/vocab.h"
 
 namespace wf {
@@ -19,11 +20,20 @@ namespace detail {
 // Ids are int32_t and every table has an entry per token; real vocabularies end near 300,000.
 inline constexpr size_t kMaxTokens = size_t{1} << 24;
 
-// Microsoft's converter put a placeholder template into its BitNet files. This is what the model was trained
-// with: capitalised role, content, end of turn.
-inline constexpr char kBitnetChatTemplate[] =
-    "{% for message in messages %}{{ message['role'] | capitalize + ': ' + message['content'] | trim + "
-    "'<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}";
+// Real ones end near 300; tables of special tokens and look-ups of pieces grow with the longest.
+inline constexpr size_t kMaxTokenBytes = 4096;
+
+inline std::string ReplaceAll(std::string_view in, std::string_view from, std::string_view to) {
+  std::string out;
+  out.reserve(in.size() * 2);
+  for (size_t pos = 0; pos < in.size();) {
+    const size_t hit = std::min(in.find(from, pos), in.size());
+    out.append(in, pos, hit - pos);
+    if (hit < in.size()) out.append(to);
+    pos = hit == in.size() ? hit : hit + from.size();
+  }
+  return out;
+}
 
 struct SpecialIdKey {
   const char* key;
@@ -155,8 +165,8 @@ inline Status ReadFlags(const Gguf& gguf, Vocab* v) {
 
 inline Status ReadChatTemplates(const Gguf& gguf, std::string_view arch, Vocab* v) {
   WF_TRY(ReadString(gguf, "tokenizer.chat_template", &v->chat_template));
-  if (arch.starts_with("bitnet") && v->chat_template.find("BITNETAssistant") != std::string::npos) {
-    v->chat_template = kBitnetChatTemplate;
+  if (arch.starts_with("bitnet") && CorrectedTemplate(v->chat_template) != v->chat_template) {
+    v->chat_template = std::string(CorrectedTemplate(v->chat_template));
     v->warnings.push_back("tokenizer.chat_template is the converter's placeholder, using the model's own template");
   }
   std::vector<std::string> names;
@@ -234,6 +244,10 @@ WF_MODEL_INLINE Status ValidateVocab(const std::string& where, Vocab* v) {
     return FormatError(where + ": " + std::to_string(v->scores.size()) + " scores for " + count + " tokens");
   }
   for (size_t i = 0; i < v->tokens.size(); ++i) {
+    if (v->tokens[i].size() > detail::kMaxTokenBytes) {
+      return LimitError(where + ": token " + std::to_string(i) + " has " + std::to_string(v->tokens[i].size()) +
+                        " bytes, at most " + std::to_string(detail::kMaxTokenBytes) + " are supported");
+    }
     if (v->types[i] == TokenType::kByte && ByteTokenValue(v->tokens[i]) < 0) {
       return FormatError(where + ": byte token " + std::to_string(i) + " is '" + v->tokens[i].substr(0, 40) +
                          "', expected <0xNN> with two hex digits");

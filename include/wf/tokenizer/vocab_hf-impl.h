@@ -13,6 +13,7 @@
 
 #include "wf/base/mmap.h"
 #include "wf/tokenizer/hf_pipeline-impl.h"
+#include "wf/tokenizer/utf8.h"
 #include "wf/tokenizer/vocab_hf.h"
 
 namespace wf {
@@ -119,7 +120,7 @@ inline Status LoadAddedTokens(const Files& f, const std::string& unk, TokenTable
     if (Bool(Get(&t, "special"), false) || LooksSpecial(text)) {
       type = text == unk ? TokenType::kUnknown : TokenType::kControl;
     } else {
-      text = ReplaceInText(text, "\xE2\x96\x81", " ");
+      text = ReplaceAll(text, "\xE2\x96\x81", " ");
     }
     for (const char* flag : {"lstrip", "rstrip", "single_word"}) {
       if (!Bool(Get(&t, flag), false)) continue;
@@ -140,8 +141,8 @@ inline Status LoadMerges(const std::string& path, const json::value* merges, Voc
     } else if (m.is_array() && m.get_array().size() == 2 && m.get_array()[0].is_string() &&
                m.get_array()[1].is_string()) {
       // Parts with spaces: GGUF has one string a pair, in which a space can only separate.
-      merge = ReplaceInText(*String(&m.get_array()[0]), " ", "\xC4\xA0") + " " +
-              ReplaceInText(*String(&m.get_array()[1]), " ", "\xC4\xA0");
+      merge = ReplaceAll(*String(&m.get_array()[0]), " ", "\xC4\xA0") + " " +
+              ReplaceAll(*String(&m.get_array()[1]), " ", "\xC4\xA0");
     } else {
       return FormatError(path + ": model.merges[" + std::to_string(v->merges.size()) +
                          "] is neither a string nor a pair of strings");

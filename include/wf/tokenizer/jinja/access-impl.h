@@ -4,6 +4,7 @@
 #ifndef WF_TOKENIZER_JINJA_ACCESS_IMPL_H_
 #define WF_TOKENIZER_JINJA_ACCESS_IMPL_H_
 
+#include <algorithm>
 #include <ctime>
 
 #include "wf/tokenizer/jinja/interp-impl.h"
@@ -88,11 +89,13 @@ WF_MODEL_INLINE Value Interp::LoopAttr(const Value& v, const std::string& name, 
 }
 
 WF_MODEL_INLINE Value Interp::Builtin(const std::string& name) {
-  static constexpr std::pair<std::string_view, Function> kFunctions[] = {
-      {"range", Function::kRange},         {"dict", Function::kDict},
-      {"namespace", Function::kNamespace}, {"cycler", Function::kCycler},
-      {"joiner", Function::kJoiner},       {"raise_exception", Function::kRaise},
-      {"strftime_now", Function::kStrftimeNow}};
+  static constexpr std::pair<std::string_view, Function> kFunctions[] = {{"range", Function::kRange},
+                                                                         {"dict", Function::kDict},
+                                                                         {"namespace", Function::kNamespace},
+                                                                         {"cycler", Function::kCycler},
+                                                                         {"joiner", Function::kJoiner},
+                                                                         {"raise_exception", Function::kRaise},
+                                                                         {"strftime_now", Function::kStrftimeNow}};
   for (const auto& [known, f] : kFunctions) {
     if (known == name) return Object(std::make_shared<FunctionRep>(f), 0);
   }
@@ -176,8 +179,10 @@ inline Value StrftimeNow(Interp& in, const Args& args) {
 
 WF_MODEL_INLINE Value Interp::CallFunction(Function f, const Args& args) {
   switch (f) {
-    case Function::kRange: return MakeRange(*this, args);
-    case Function::kDict: return Mapping(MakeDict(*this, args, "dict"));
+    case Function::kRange:
+      return MakeRange(*this, args);
+    case Function::kDict:
+      return Mapping(MakeDict(*this, args, "dict"));
     case Function::kNamespace: {
       auto rep = MakeDict(*this, args, "namespace");
       std::vector<std::pair<std::string, Value>> attrs;
@@ -208,7 +213,8 @@ WF_MODEL_INLINE Value Interp::CallFunction(Function f, const Args& args) {
       Text message = ToText(*a[0]);
       return failed() ? Value() : Fail(ErrorCode::kInvalidArgument, message.bytes());
     }
-    case Function::kStrftimeNow: return StrftimeNow(*this, args);
+    case Function::kStrftimeNow:
+      return StrftimeNow(*this, args);
   }
   return Error("internal: unknown function");
 }

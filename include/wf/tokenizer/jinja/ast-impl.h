@@ -22,29 +22,46 @@ struct Position {
 };
 
 enum class Op : uint8_t {
-  kAdd, kSub, kMul, kDiv, kFloorDiv, kMod, kPow,           // binary
-  kNeg, kPos, kNot,                                        // unary
-  kEq, kNe, kLt, kLe, kGt, kGe, kIn, kNotIn,               // comparison
+  kAdd,
+  kSub,
+  kMul,
+  kDiv,
+  kFloorDiv,
+  kMod,
+  kPow,  // binary
+  kNeg,
+  kPos,
+  kNot,  // unary
+  kEq,
+  kNe,
+  kLt,
+  kLe,
+  kGt,
+  kGe,
+  kIn,
+  kNotIn,  // comparison
 };
 
 enum class ExprKind : uint8_t {
-  kConst,       // value
-  kName,        // symbol
-  kAttr,        // kids[0].name
-  kItem,        // kids[0][kids[1]]
-  kSlice,       // kids[0][kids[1]:kids[2]:kids[3]], each bound may be null
-  kCall,        // kids[0](arguments)
-  kFilter,      // kids[0] | name(arguments); a null kid is the text of a block
-  kTest,        // kids[0] is name(arguments)
-  kUnary,       // op kids[0]
-  kBinary,      // kids[0] op kids[1]
-  kAnd, kOr,    // kids[0], kids[1]
-  kConcat,      // kids joined by ~
-  kCompare,     // kids[0] ops[0] kids[1] ops[1] kids[2] ...
-  kCondition,   // kids[1] if kids[0] else kids[2] (may be null)
-  kList, kTuple,
-  kDict,        // kids: key, value, key, value ...
-  kNsAttr,      // only as a target: symbol.name
+  kConst,   // value
+  kName,    // symbol
+  kAttr,    // kids[0].name
+  kItem,    // kids[0][kids[1]]
+  kSlice,   // kids[0][kids[1]:kids[2]:kids[3]], each bound may be null
+  kCall,    // kids[0](arguments)
+  kFilter,  // kids[0] | name(arguments); a null kid is the text of a block
+  kTest,    // kids[0] is name(arguments)
+  kUnary,   // op kids[0]
+  kBinary,  // kids[0] op kids[1]
+  kAnd,
+  kOr,         // kids[0], kids[1]
+  kConcat,     // kids joined by ~
+  kCompare,    // kids[0] ops[0] kids[1] ops[1] kids[2] ...
+  kCondition,  // kids[1] if kids[0] else kids[2] (may be null)
+  kList,
+  kTuple,
+  kDict,    // kids: key, value, key, value ...
+  kNsAttr,  // only as a target: symbol.name
 };
 
 struct Expr;
@@ -68,9 +85,9 @@ struct Expr {
 };
 
 enum class StmtKind : uint8_t {
-  kText,    // value
-  kOutput,  // exprs, printed one after the other
-  kSet,     // target = exprs[0]
+  kText,         // value
+  kOutput,       // exprs, printed one after the other
+  kSet,          // target = exprs[0]
   kSetBlock,     // target = body, through filter if any
   kIf,           // branches, then orelse
   kFor,          // target in exprs[0] if test
@@ -79,7 +96,8 @@ enum class StmtKind : uint8_t {
   kFilterBlock,  // body through filter
   kScope,        // body in a scope of its own ({% generation %})
   kWith,         // targets[i] = exprs[i], body
-  kBreak, kContinue,
+  kBreak,
+  kContinue,
 };
 
 struct Stmt;

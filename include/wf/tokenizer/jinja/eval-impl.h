@@ -4,6 +4,8 @@
 #ifndef WF_TOKENIZER_JINJA_EVAL_IMPL_H_
 #define WF_TOKENIZER_JINJA_EVAL_IMPL_H_
 
+#include <algorithm>
+
 #include "wf/tokenizer/jinja/interp-impl.h"
 
 namespace wf::jinja::detail {
@@ -38,9 +40,12 @@ WF_MODEL_INLINE Value Interp::Eval(const Expr& e) {
 
 WF_MODEL_INLINE Value Interp::EvalNode(const Expr& e) {
   switch (e.kind) {
-    case ExprKind::kConst: return e.value;
-    case ExprKind::kName: return Lookup(e.symbol);
-    case ExprKind::kAttr: return Attr(Eval(*e.kids[0]), e.name);
+    case ExprKind::kConst:
+      return e.value;
+    case ExprKind::kName:
+      return Lookup(e.symbol);
+    case ExprKind::kAttr:
+      return Attr(Eval(*e.kids[0]), e.name);
     case ExprKind::kItem: {
       Value object = Eval(*e.kids[0]);
       return Item(object, Eval(*e.kids[1]));
@@ -51,8 +56,10 @@ WF_MODEL_INLINE Value Interp::EvalNode(const Expr& e) {
       for (size_t i = 0; i < 3; ++i) bounds[i] = e.kids[i + 1] != nullptr ? Eval(*e.kids[i + 1]) : Value::None();
       return Slice(object, bounds[0], bounds[1], bounds[2]);
     }
-    case ExprKind::kCall: return EvalCall(e);
-    case ExprKind::kFilter: return EvalFilter(e);
+    case ExprKind::kCall:
+      return EvalCall(e);
+    case ExprKind::kFilter:
+      return EvalFilter(e);
     case ExprKind::kTest: {
       Value subject = Eval(*e.kids[0]);
       Args args;
@@ -83,7 +90,8 @@ WF_MODEL_INLINE Value Interp::EvalNode(const Expr& e) {
       }
       return Str(std::move(out));
     }
-    case ExprKind::kCompare: return EvalCompare(e);
+    case ExprKind::kCompare:
+      return EvalCompare(e);
     case ExprKind::kCondition: {
       if (Truth(Eval(*e.kids[0]))) return Eval(*e.kids[1]);
       if (e.kids[2] != nullptr) return Eval(*e.kids[2]);
@@ -96,8 +104,10 @@ WF_MODEL_INLINE Value Interp::EvalNode(const Expr& e) {
       for (const ExprPtr& kid : e.kids) items.push_back(Eval(*kid));
       return Sequence(e.kind == ExprKind::kList ? Kind::kList : Kind::kTuple, std::move(items));
     }
-    case ExprKind::kDict: return EvalDict(e);
-    case ExprKind::kNsAttr: break;
+    case ExprKind::kDict:
+      return EvalDict(e);
+    case ExprKind::kNsAttr:
+      break;
   }
   return Error("internal: unknown expression");
 }
@@ -119,11 +129,21 @@ WF_MODEL_INLINE Value Interp::EvalCompare(const Expr& e) {
     if (failed()) break;
     bool holds = false;
     switch (e.ops[i]) {
-      case Op::kEq: holds = Equal(left, right); break;
-      case Op::kNe: holds = !Equal(left, right); break;
-      case Op::kIn: holds = Contains(right, left); break;
-      case Op::kNotIn: holds = !Contains(right, left); break;
-      default: holds = Less(left, right, e.ops[i]); break;
+      case Op::kEq:
+        holds = Equal(left, right);
+        break;
+      case Op::kNe:
+        holds = !Equal(left, right);
+        break;
+      case Op::kIn:
+        holds = Contains(right, left);
+        break;
+      case Op::kNotIn:
+        holds = !Contains(right, left);
+        break;
+      default:
+        holds = Less(left, right, e.ops[i]);
+        break;
     }
     if (!holds) return Value::Bool(false);
     left = std::move(right);
@@ -170,16 +190,21 @@ WF_MODEL_INLINE Value Interp::Call(const Value& callee, Args args) {
   if (callee.IsUndefined()) return FailUndefined(callee);
   if (callee.kind() == Kind::kObject) {
     switch (As<ObjectRep>(callee)->type) {
-      case ObjectType::kMacro: return CallMacro(*As<MacroRep>(callee), std::move(args));
-      case ObjectType::kFunction: return CallFunction(As<FunctionRep>(callee)->function, args);
-      case ObjectType::kMethod: return CallMethod(*this, *As<MethodRep>(callee), args);
+      case ObjectType::kMacro:
+        return CallMacro(*As<MacroRep>(callee), std::move(args));
+      case ObjectType::kFunction:
+        return CallFunction(As<FunctionRep>(callee)->function, args);
+      case ObjectType::kMethod:
+        return CallMethod(*this, *As<MethodRep>(callee), args);
       case ObjectType::kJoiner: {
         const auto* joiner = As<JoinerRep>(callee);
         if (!args.pos.empty() || !args.kw.empty()) return Error("a joiner takes no arguments");
         return std::exchange(joiner->used, true) ? joiner->separator : Value::String("");
       }
-      case ObjectType::kLoop: return Error("recursive loops are not supported");
-      default: break;
+      case ObjectType::kLoop:
+        return Error("recursive loops are not supported");
+      default:
+        break;
     }
   }
   return Error("value is not callable");
@@ -272,7 +297,9 @@ WF_MODEL_INLINE Interp::Flow Interp::ExecStmt(const Stmt& s) {
   at_ = s.at;
   if (!Step()) return Flow::kNormal;
   switch (s.kind) {
-    case StmtKind::kText: Print(s.value); break;
+    case StmtKind::kText:
+      Print(s.value);
+      break;
     case StmtKind::kOutput:
       for (const ExprPtr& e : s.exprs) {
         Value v = Eval(*e);
@@ -284,7 +311,8 @@ WF_MODEL_INLINE Interp::Flow Interp::ExecStmt(const Stmt& s) {
       if (!failed()) Assign(*s.targets[0], v);
       break;
     }
-    case StmtKind::kSetBlock: return ExecSetBlock(s);
+    case StmtKind::kSetBlock:
+      return ExecSetBlock(s);
     case StmtKind::kIf:
       for (const Branch& b : s.branches) {
         bool taken = Truth(Eval(*b.test));
@@ -292,18 +320,27 @@ WF_MODEL_INLINE Interp::Flow Interp::ExecStmt(const Stmt& s) {
         if (taken) return Exec(b.body);
       }
       return Exec(s.orelse);
-    case StmtKind::kFor: return ExecFor(s);
-    case StmtKind::kMacro: scope_->Set(s.symbol, MakeMacro(s)); break;
-    case StmtKind::kCallBlock: ExecCallBlock(s); break;
-    case StmtKind::kFilterBlock: return ExecSetBlock(s);
-    case StmtKind::kScope: return ExecScoped(s);
+    case StmtKind::kFor:
+      return ExecFor(s);
+    case StmtKind::kMacro:
+      scope_->Set(s.symbol, MakeMacro(s));
+      break;
+    case StmtKind::kCallBlock:
+      ExecCallBlock(s);
+      break;
+    case StmtKind::kFilterBlock:
+      return ExecSetBlock(s);
+    case StmtKind::kScope:
+      return ExecScoped(s);
     case StmtKind::kWith: {
       Flow flow = Flow::kNormal;
       ExecWith(s, &flow);
       return flow;
     }
-    case StmtKind::kBreak: return Flow::kBreak;
-    case StmtKind::kContinue: return Flow::kContinue;
+    case StmtKind::kBreak:
+      return Flow::kBreak;
+    case StmtKind::kContinue:
+      return Flow::kContinue;
   }
   return Flow::kNormal;
 }
@@ -422,14 +459,15 @@ WF_MODEL_INLINE Interp::Flow Interp::ExecFor(const Stmt& s) {
     } else if (!Pull(loop, &item)) {
       break;
     }
-    any = true;
     ++loop.index0;
     loop.before = std::move(loop.current);
     loop.current = item;
     Enter enter(this, s.captured, loop.outer);
     scope_->Set(program_.loop_symbol, loop_value);
     Assign(*s.targets[0], item);
-    if (Exec(s.body) == Flow::kBreak) break;
+    Flow flow = Exec(s.body);
+    if (flow == Flow::kBreak) break;
+    if (flow == Flow::kNormal) any = true;  // Jinja runs `else` too if every turn ended by break or continue
   }
   loop.live = false;
   if (!any && !failed()) {

@@ -3,6 +3,11 @@
 #ifndef WF_TOKENIZER_JINJA_FORMAT_IMPL_H_
 #define WF_TOKENIZER_JINJA_FORMAT_IMPL_H_
 
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+
 #include "wf/tokenizer/jinja/print-impl.h"
 #include "wf/tokenizer/jinja/text_ops-impl.h"
 
@@ -36,7 +41,7 @@ inline std::string FloatDigits(double d, char type, int64_t precision, bool alte
     s = std::isnan(d) ? "nan" : "inf";
   } else {
     char low = static_cast<char>(type | 0x20);
-    auto format = low == 'e' ? std::chars_format::scientific
+    auto format = low == 'e'   ? std::chars_format::scientific
                   : low == 'f' ? std::chars_format::fixed
                                : std::chars_format::general;
     if (low == 'g' && precision == 0) precision = 1;
@@ -55,9 +60,10 @@ inline std::string FloatDigits(double d, char type, int64_t precision, bool alte
 inline std::string IntegerDigits(int64_t v, char type) {
   uint64_t u = v < 0 ? 0 - static_cast<uint64_t>(v) : static_cast<uint64_t>(v);
   uint64_t base = type == 'x' || type == 'X' ? 16 : type == 'o' ? 8 : type == 'b' ? 2 : 10;
+  const char* digits = type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string s;
   do {
-    s.push_back((type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef")[u % base]);
+    s.push_back(digits[u % base]);
     u /= base;
   } while (u != 0);
   std::reverse(s.begin(), s.end());
@@ -244,8 +250,8 @@ WF_MODEL_INLINE Value Interp::Percent(const Value& format, const Value& args) {
       return Error("unsupported format character");
     }
   }
-  bool mapping_like = args.IsMapping() || args.kind() == Kind::kList || args.IsUndefined() ||
-                      IsObject(args, ObjectType::kRange);
+  bool mapping_like =
+      args.IsMapping() || args.kind() == Kind::kList || args.IsUndefined() || IsObject(args, ObjectType::kRange);
   if (!failed() && !mapping_like && (tuple ? used < args.AsList().size() : used == 0)) {
     return Error("not all arguments converted during string formatting");
   }
@@ -266,7 +272,9 @@ inline bool ParseFormatSpec(Interp& in, const std::string& s, FormatSpec* spec) 
     spec->align = s[0];
     i = 1;
   }
-  auto has = [&](const char* set) { return i < s.size() && std::string_view(set).find(s[i]) != std::string_view::npos; };
+  auto has = [&](const char* set) {
+    return i < s.size() && std::string_view(set).find(s[i]) != std::string_view::npos;
+  };
   if (has("+- ")) spec->sign = s[i++];
   if (has("#")) spec->alternate = ++i > 0;
   if (has("0")) {
@@ -386,7 +394,8 @@ class Formatter {
     Value v;
     bool number = !first.empty() && first.size() < 10 && first.find_first_not_of("0123456789") == std::string::npos;
     if (first.empty() || number) {
-      if (first.empty() ? next_ < 0 : next_ > 0) return in_.Error("str.format: automatic and manual numbering are mixed");
+      if (first.empty() ? next_ < 0 : next_ > 0)
+        return in_.Error("str.format: automatic and manual numbering are mixed");
       size_t index = first.empty() ? static_cast<size_t>(next_++) : static_cast<size_t>(std::stoul(first));
       if (!first.empty()) next_ = -1;
       if (index >= args_.pos.size()) return in_.Error("str.format: too few arguments");

@@ -5,7 +5,9 @@
 #ifndef WF_TOKENIZER_JINJA_INTERP_IMPL_H_
 #define WF_TOKENIZER_JINJA_INTERP_IMPL_H_
 
+#include <algorithm>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,7 +41,16 @@ struct Args {
 };
 
 enum class ObjectType : uint8_t {
-  kNamespace, kMacro, kMethod, kFunction, kIterator, kView, kRange, kLoop, kCycler, kJoiner
+  kNamespace,
+  kMacro,
+  kMethod,
+  kFunction,
+  kIterator,
+  kView,
+  kRange,
+  kLoop,
+  kCycler,
+  kJoiner
 };
 struct ObjectRep : Rep {
   explicit ObjectRep(ObjectType t) : type(t) {}
@@ -84,14 +95,14 @@ struct RangeRep final : ObjectRep {
 };
 struct LoopRep final : ObjectRep {
   LoopRep() : ObjectRep(ObjectType::kLoop) {}
-  Value source;                          // keeps *items alive if it is a list's own
+  Value source;  // keeps *items alive if it is a list's own
   std::vector<Value> own;
   const std::vector<Value>* items = nullptr;
-  mutable size_t next = 0;               // into *items
-  mutable bool live = true;              // false once the loop has ended: nothing more is pulled
-  const Stmt* stmt = nullptr;            // with its filter
+  mutable size_t next = 0;     // into *items
+  mutable bool live = true;    // false once the loop has ended: nothing more is pulled
+  const Stmt* stmt = nullptr;  // with its filter
   Scope* outer = nullptr;
-  mutable std::deque<Value> ahead;       // items looked at before their turn
+  mutable std::deque<Value> ahead;  // items looked at before their turn
   mutable Value current, before, changed;
   mutable int64_t index0 = -1, length = -1;
   mutable bool has_changed = false;
@@ -117,9 +128,7 @@ template <class T>
 const T* As(const Value& v) {
   return static_cast<const T*>(ValueAccess::Get(v));
 }
-inline bool IsObject(const Value& v, ObjectType t) {
-  return v.kind() == Kind::kObject && As<ObjectRep>(v)->type == t;
-}
+inline bool IsObject(const Value& v, ObjectType t) { return v.kind() == Kind::kObject && As<ObjectRep>(v)->type == t; }
 
 // Arguments matched to named parameters; null where none was given.
 struct Bound {
@@ -144,7 +153,7 @@ class Interp {
   Value Fail(ErrorCode code, const std::string& message);  // the first one counts
   Value Error(const std::string& message) { return Fail(ErrorCode::kFormat, message); }
   Value FailUndefined(const Value& v);
-  bool Step(uint64_t n = 1);                   // false: stop
+  bool Step(uint64_t n = 1);  // false: stop
   bool Work(size_t bytes) { return Step(bytes / 1024); }
   const Limits& limits() const { return limits_; }
   std::optional<int64_t> now() const { return now_; }
@@ -170,7 +179,7 @@ class Interp {
   bool CanSetKey(const Value& key);  // fails for lists and dicts
 
   // --- printing (print-impl.h)
-  Text ToText(const Value& v);                  // str()
+  Text ToText(const Value& v);  // str()
   void Repr(const Value& v, Text* out);
   Value ToJson(const Value& v, const Bound& a);
   bool Add(Text* out, std::string_view s, bool user = false);
@@ -190,8 +199,8 @@ class Interp {
   std::optional<size_t> Length(const Value& v);
   bool Iterate(const Value& v, std::vector<Value>* out);  // false (and an error) if it cannot be
   static bool Iterable(const Value& v);
-  Value Escape(const Value& v);                           // HTML, unless marked safe already
-  Value AddText(const Text& a, const Text& b);            // a + b
+  Value Escape(const Value& v);                 // HTML, unless marked safe already
+  Value AddText(const Text& a, const Text& b);  // a + b
 
   // --- calls
   Value Call(const Value& callee, Args args);
@@ -379,13 +388,16 @@ WF_MODEL_INLINE Value Interp::MakeNamespace(std::vector<std::pair<std::string, V
 WF_MODEL_INLINE bool Interp::CanSetKey(const Value& key) {
   switch (key.kind()) {
     case Kind::kList:
-    case Kind::kMapping: Error("unhashable value as a dict key"); return false;
+    case Kind::kMapping:
+      Error("unhashable value as a dict key");
+      return false;
     case Kind::kTuple:
       for (const Value& v : key.AsList()) {
         if (!CanSetKey(v)) return false;
       }
       return true;
-    default: return true;
+    default:
+      return true;
   }
 }
 WF_MODEL_INLINE bool Interp::Add(Text* out, std::string_view s, bool user) {

@@ -4,7 +4,9 @@
 #ifndef WF_TOKENIZER_JINJA_LEXER_IMPL_H_
 #define WF_TOKENIZER_JINJA_LEXER_IMPL_H_
 
+#include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,8 +18,15 @@
 namespace wf::jinja::detail {
 
 enum class Tok : uint8_t {
-  kData, kVarBegin, kVarEnd, kBlockBegin, kBlockEnd,
-  kName, kString, kInteger, kFloat,
+  kData,
+  kVarBegin,
+  kVarEnd,
+  kBlockBegin,
+  kBlockEnd,
+  kName,
+  kString,
+  kInteger,
+  kFloat,
   kOperator,  // text is the operator
   kEnd,
 };
@@ -55,7 +64,9 @@ class Lexer {
   }
 
  private:
-  bool Has(size_t i, std::string_view t) const { return std::string_view(s_).substr(std::min(i, s_.size()), t.size()) == t; }
+  bool Has(size_t i, std::string_view t) const {
+    return std::string_view(s_).substr(std::min(i, s_.size()), t.size()) == t;
+  }
   size_t SkipSpace(size_t i) const {
     while (i < s_.size()) {
       size_t next = i;

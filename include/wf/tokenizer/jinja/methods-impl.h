@@ -4,6 +4,9 @@
 #ifndef WF_TOKENIZER_JINJA_METHODS_IMPL_H_
 #define WF_TOKENIZER_JINJA_METHODS_IMPL_H_
 
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
 #include <span>
 
 #include "wf/tokenizer/jinja/access-impl.h"
@@ -88,7 +91,8 @@ inline Value SplitMethod(Interp& in, const Value& self, const Bound& a, bool rev
   int64_t max = a[1] != nullptr ? in.Integer(*a[1], "split: maxsplit").value_or(0) : -1;
   if (in.failed()) return Value();
   if (sep != nullptr && sep->size() == 0) return in.Error("empty separator");
-  return ListOf(in, self.AsText(), Split(self.AsText().bytes(), sep != nullptr ? &sep->bytes() : nullptr, max, reverse));
+  return ListOf(in, self.AsText(),
+                Split(self.AsText().bytes(), sep != nullptr ? &sep->bytes() : nullptr, max, reverse));
 }
 
 inline Value Partition(Interp& in, const Value& self, const Bound& a, bool last) {
@@ -142,8 +146,9 @@ inline Value Zfill(Interp& in, const Value& self, const Bound& a) {
 
 inline constexpr MethodDef kStringMethods[] = {
     {"capitalize", "", [](Interp& in, const Value& s, const Bound&) { return in.Str(Capitalize(in, s.AsText())); }},
-    {"center", "width fillchar=", [](Interp& in, const Value& s, const Bound& a) { return PadMethod(in, s, a, '^'); }},
-    {"count", "sub start= end=", [](Interp& in, const Value& s, const Bound& a) {
+    {"center", "width fillchar=", [](Interp& in, const Value& s, const Bound& a) { return PadMethod(in, s, a, 'c'); }},
+    {"count", "sub start= end=",
+     [](Interp& in, const Value& s, const Bound& a) {
        if (!a[0]->IsString()) return in.Error("count needs a string");
        const std::string &text = s.AsText().bytes(), &sub = a[0]->AsText().bytes();
        Window w = WindowOf(in, text, a[1], a[2]);
@@ -155,24 +160,32 @@ inline constexpr MethodDef kStringMethods[] = {
        for (size_t i = 0; (i = part.find(sub, i)) != std::string_view::npos; i += sub.size()) ++n;
        return Value::Int(n);
      }},
-    {"endswith", "suffix start= end=", [](Interp& in, const Value& s, const Bound& a) { return Affix(in, s, a, false); }},
-    {"find", "sub start= end=", [](Interp& in, const Value& s, const Bound& a) { return FindIn(in, s, a, false, false); }},
+    {"endswith",
+     "suffix start= end=", [](Interp& in, const Value& s, const Bound& a) { return Affix(in, s, a, false); }},
+    {"find",
+     "sub start= end=", [](Interp& in, const Value& s, const Bound& a) { return FindIn(in, s, a, false, false); }},
     {"format", "*", [](Interp& in, const Value& s, const Bound& a) { return in.Format(s.AsText(), *a.raw); }},
-    {"index", "sub start= end=", [](Interp& in, const Value& s, const Bound& a) { return FindIn(in, s, a, false, true); }},
-    {"isalnum", "", [](Interp& in, const Value& s, const Bound&) {
+    {"index",
+     "sub start= end=", [](Interp& in, const Value& s, const Bound& a) { return FindIn(in, s, a, false, true); }},
+    {"isalnum", "",
+     [](Interp& in, const Value& s, const Bound&) {
        return All(in, s, [](char32_t c) { return IsAlpha(c) || IsNumeric(c); });
      }},
     {"isalpha", "", [](Interp& in, const Value& s, const Bound&) { return All(in, s, IsAlpha); }},
-    {"isascii", "", [](Interp& in, const Value& s, const Bound&) {
+    {"isascii", "",
+     [](Interp& in, const Value& s, const Bound&) {
        return s.AsText().size() == 0 ? Value::Bool(true) : All(in, s, [](char32_t c) { return c < 0x80; });
      }},
     {"isdecimal", "", [](Interp& in, const Value& s, const Bound&) { return All(in, s, IsDecimal); }},
     {"isdigit", "", [](Interp& in, const Value& s, const Bound&) { return All(in, s, IsDigit); }},
-    {"islower", "", [](Interp&, const Value& s, const Bound&) { return Value::Bool(CaseIs(s.AsText().bytes(), false)); }},
+    {"islower", "",
+     [](Interp&, const Value& s, const Bound&) { return Value::Bool(CaseIs(s.AsText().bytes(), false)); }},
     {"isnumeric", "", [](Interp& in, const Value& s, const Bound&) { return All(in, s, IsNumeric); }},
     {"isspace", "", [](Interp& in, const Value& s, const Bound&) { return All(in, s, IsSpace); }},
-    {"isupper", "", [](Interp&, const Value& s, const Bound&) { return Value::Bool(CaseIs(s.AsText().bytes(), true)); }},
-    {"join", "iterable", [](Interp& in, const Value& s, const Bound& a) {
+    {"isupper", "",
+     [](Interp&, const Value& s, const Bound&) { return Value::Bool(CaseIs(s.AsText().bytes(), true)); }},
+    {"join", "iterable",
+     [](Interp& in, const Value& s, const Bound& a) {
        std::vector<Value> items;
        if (!in.Iterate(*a[0], &items)) return Value();
        return Join(in, s.AsText(), items, false);
@@ -183,23 +196,30 @@ inline constexpr MethodDef kStringMethods[] = {
     {"partition", "sep", [](Interp& in, const Value& s, const Bound& a) { return Partition(in, s, a, false); }},
     {"removeprefix", "prefix", [](Interp& in, const Value& s, const Bound& a) { return RemoveAffix(in, s, a, true); }},
     {"removesuffix", "suffix", [](Interp& in, const Value& s, const Bound& a) { return RemoveAffix(in, s, a, false); }},
-    {"replace", "old new count=", [](Interp& in, const Value& s, const Bound& a) {
+    {"replace", "old new count=",
+     [](Interp& in, const Value& s, const Bound& a) {
        if (!a[0]->IsString() || !a[1]->IsString()) return in.Error("replace needs strings");
        int64_t count = a[2] != nullptr ? in.Integer(*a[2], "replace: count").value_or(0) : -1;
        Value to = s.AsText().markup ? in.Escape(*a[1]) : *a[1];
        return in.Str(Replace(in, s.AsText(), a[0]->AsText(), to.AsText(), count));
      }},
-    {"rfind", "sub start= end=", [](Interp& in, const Value& s, const Bound& a) { return FindIn(in, s, a, true, false); }},
-    {"rindex", "sub start= end=", [](Interp& in, const Value& s, const Bound& a) { return FindIn(in, s, a, true, true); }},
+    {"rfind",
+     "sub start= end=", [](Interp& in, const Value& s, const Bound& a) { return FindIn(in, s, a, true, false); }},
+    {"rindex",
+     "sub start= end=", [](Interp& in, const Value& s, const Bound& a) { return FindIn(in, s, a, true, true); }},
     {"rjust", "width fillchar=", [](Interp& in, const Value& s, const Bound& a) { return PadMethod(in, s, a, '>'); }},
     {"rpartition", "sep", [](Interp& in, const Value& s, const Bound& a) { return Partition(in, s, a, true); }},
-    {"rsplit", "sep= maxsplit=", [](Interp& in, const Value& s, const Bound& a) { return SplitMethod(in, s, a, true); }},
+    {"rsplit",
+     "sep= maxsplit=", [](Interp& in, const Value& s, const Bound& a) { return SplitMethod(in, s, a, true); }},
     {"rstrip", "chars=", [](Interp& in, const Value& s, const Bound& a) { return StripMethod(in, s, a, false, true); }},
-    {"split", "sep= maxsplit=", [](Interp& in, const Value& s, const Bound& a) { return SplitMethod(in, s, a, false); }},
-    {"splitlines", "keepends=", [](Interp& in, const Value& s, const Bound& a) {
+    {"split",
+     "sep= maxsplit=", [](Interp& in, const Value& s, const Bound& a) { return SplitMethod(in, s, a, false); }},
+    {"splitlines", "keepends=",
+     [](Interp& in, const Value& s, const Bound& a) {
        return ListOf(in, s.AsText(), SplitLines(s.AsText().bytes(), Flag(in, a[0])));
      }},
-    {"startswith", "prefix start= end=", [](Interp& in, const Value& s, const Bound& a) { return Affix(in, s, a, true); }},
+    {"startswith",
+     "prefix start= end=", [](Interp& in, const Value& s, const Bound& a) { return Affix(in, s, a, true); }},
     {"strip", "chars=", [](Interp& in, const Value& s, const Bound& a) { return StripMethod(in, s, a, true, true); }},
     {"swapcase", "", [](Interp& in, const Value& s, const Bound&) { return in.Str(SwapCase(in, s.AsText())); }},
     {"title", "", [](Interp& in, const Value& s, const Bound&) { return in.Str(Title(in, s.AsText())); }},
@@ -219,7 +239,8 @@ inline Value DictView(Interp& in, const Value& self, const char* name, int part)
 
 inline constexpr MethodDef kDictMethods[] = {
     {"copy", "", [](Interp&, const Value& d, const Bound&) { return d; }},
-    {"get", "key default=", [](Interp& in, const Value& d, const Bound& a) {
+    {"get", "key default=",
+     [](Interp& in, const Value& d, const Bound& a) {
        if (!in.CanSetKey(*a[0])) return Value();
        const auto* rep = As<MappingRep>(d);
        size_t i = rep->Locate(*a[0]);
@@ -230,13 +251,16 @@ inline constexpr MethodDef kDictMethods[] = {
     {"values", "", [](Interp& in, const Value& d, const Bound&) { return DictView(in, d, "dict_values", 1); }},
 };
 
-inline constexpr MethodDef kListMethods[] = {  // of tuples too
-    {"count", "value", [](Interp& in, const Value& list, const Bound& a) {
+inline constexpr MethodDef kListMethods[] = {
+    // of tuples too
+    {"count", "value",
+     [](Interp& in, const Value& list, const Bound& a) {
        int64_t n = 0;
        for (const Value& v : list.AsList()) n += in.Equal(v, *a[0]);
        return Value::Int(n);
      }},
-    {"index", "value", [](Interp& in, const Value& list, const Bound& a) {
+    {"index", "value",
+     [](Interp& in, const Value& list, const Bound& a) {
        for (size_t i = 0; i < list.AsList().size() && !in.failed(); ++i) {
          if (in.Equal(list.AsList()[i], *a[0])) return Value::Int(static_cast<int64_t>(i));
        }
@@ -257,12 +281,14 @@ inline bool HasObject(Interp& in, const Value& v) {
 }
 
 inline constexpr MethodDef kLoopMethods[] = {
-    {"cycle", "*", [](Interp& in, const Value& loop, const Bound& a) {
+    {"cycle", "*",
+     [](Interp& in, const Value& loop, const Bound& a) {
        if (a.raw->pos.empty()) return in.Error("no items for cycling given");
        size_t at = static_cast<size_t>(As<LoopRep>(loop)->index0);
        return a.raw->pos[at % a.raw->pos.size()];
      }},
-    {"changed", "*", [](Interp& in, const Value& loop, const Bound& a) {
+    {"changed", "*",
+     [](Interp& in, const Value& loop, const Bound& a) {
        const auto* rep = As<LoopRep>(loop);
        Value now = in.Tuple(a.raw->pos);
        // Kept by the loop: an object in it could refer back to the loop.
@@ -275,20 +301,23 @@ inline constexpr MethodDef kLoopMethods[] = {
 };
 
 inline constexpr MethodDef kCyclerMethods[] = {
-    {"next", "", [](Interp&, const Value& v, const Bound&) {
+    {"next", "",
+     [](Interp&, const Value& v, const Bound&) {
        const auto* c = As<CyclerRep>(v);
        size_t at = c->next;
        c->next = (at + 1) % c->items.size();
        return c->items[at];
      }},
-    {"reset", "", [](Interp&, const Value& v, const Bound&) {
+    {"reset", "",
+     [](Interp&, const Value& v, const Bound&) {
        As<CyclerRep>(v)->next = 0;
        return Value::None();
      }},
 };
 
 inline constexpr MethodDef kFloatMethods[] = {
-    {"is_integer", "", [](Interp&, const Value& v, const Bound&) {
+    {"is_integer", "",
+     [](Interp&, const Value& v, const Bound&) {
        return Value::Bool(std::isfinite(v.AsFloat()) && std::floor(v.AsFloat()) == v.AsFloat());
      }},
 };
@@ -318,10 +347,12 @@ WF_MODEL_INLINE Value Interp::Method(const Value& v, const std::string& name, bo
     case Kind::kList:
     case Kind::kTuple:
       methods = std::span(kListMethods).first(v.kind() == Kind::kList ? 3 : 2);
-      unsafe = unsafe || (v.kind() == Kind::kList && OneOf(name, {"append", "clear", "pop", "reverse", "insert", "sort",
-                                                                  "extend", "remove"}));
+      unsafe = unsafe || (v.kind() == Kind::kList &&
+                          OneOf(name, {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"}));
       break;
-    case Kind::kFloat: methods = kFloatMethods; break;
+    case Kind::kFloat:
+      methods = kFloatMethods;
+      break;
     case Kind::kObject:
       if (IsObject(v, ObjectType::kLoop)) {
         Value attr = LoopAttr(v, name, found);
@@ -341,7 +372,8 @@ WF_MODEL_INLINE Value Interp::Method(const Value& v, const std::string& name, bo
         return Value::String(program_.names[static_cast<size_t>(As<MacroRep>(v)->stmt->symbol)]);
       }
       break;
-    default: break;
+    default:
+      break;
   }
   if (unsafe) return Undefined("access to attribute '" + name + "' is unsafe");
   for (const MethodDef& def : methods) {

@@ -4,7 +4,10 @@
 #ifndef WF_TOKENIZER_JINJA_OPERATORS_IMPL_H_
 #define WF_TOKENIZER_JINJA_OPERATORS_IMPL_H_
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <optional>
 
 #include "wf/tokenizer/jinja/interp-impl.h"
 
@@ -12,7 +15,8 @@ namespace wf::jinja::detail {
 
 // Wraps where it would overflow: only one-past-the-end values can.
 inline int64_t RangeAt(const RangeRep& r, int64_t i) {
-  return static_cast<int64_t>(static_cast<uint64_t>(r.start) + static_cast<uint64_t>(i) * static_cast<uint64_t>(r.step));
+  return static_cast<int64_t>(static_cast<uint64_t>(r.start) +
+                              static_cast<uint64_t>(i) * static_cast<uint64_t>(r.step));
 }
 
 // The items of an object that holds a plain list of them, else null.
@@ -25,14 +29,20 @@ inline const std::vector<Value>* HeldItems(const Value& v) {
 WF_MODEL_INLINE bool Interp::Truth(const Value& v) {
   switch (v.kind()) {
     case Kind::kUndefined:
-    case Kind::kNone: return false;
+    case Kind::kNone:
+      return false;
     case Kind::kBool:
-    case Kind::kInt: return v.AsInt() != 0;
-    case Kind::kFloat: return v.AsFloat() != 0;
-    case Kind::kString: return v.AsText().size() > 0;
+    case Kind::kInt:
+      return v.AsInt() != 0;
+    case Kind::kFloat:
+      return v.AsFloat() != 0;
+    case Kind::kString:
+      return v.AsText().size() > 0;
     case Kind::kList:
-    case Kind::kTuple: return !v.AsList().empty();
-    case Kind::kMapping: return !v.AsMapping().empty();
+    case Kind::kTuple:
+      return !v.AsList().empty();
+    case Kind::kMapping:
+      return !v.AsMapping().empty();
     case Kind::kObject:
       if (IsObject(v, ObjectType::kView)) return !As<ViewRep>(v)->items.empty();
       if (IsObject(v, ObjectType::kRange)) return As<RangeRep>(v)->count > 0;
@@ -152,9 +162,15 @@ inline Value IntegerArithmetic(Interp& in, Op op, int64_t x, int64_t y) {
   int64_t r = 0;
   bool overflow = false;
   switch (op) {
-    case Op::kAdd: overflow = __builtin_add_overflow(x, y, &r); break;
-    case Op::kSub: overflow = __builtin_sub_overflow(x, y, &r); break;
-    case Op::kMul: overflow = __builtin_mul_overflow(x, y, &r); break;
+    case Op::kAdd:
+      overflow = __builtin_add_overflow(x, y, &r);
+      break;
+    case Op::kSub:
+      overflow = __builtin_sub_overflow(x, y, &r);
+      break;
+    case Op::kMul:
+      overflow = __builtin_mul_overflow(x, y, &r);
+      break;
     case Op::kDiv:
       if (y == 0) return in.Error("division by zero");
       return Value::Float(static_cast<double>(x) / static_cast<double>(y));
@@ -184,7 +200,8 @@ inline Value IntegerArithmetic(Interp& in, Op op, int64_t x, int64_t y) {
         if (y > 1 && !overflow) overflow = __builtin_mul_overflow(base, base, &base);
       }
       break;
-    default: return in.Error("internal: not an arithmetic operator");
+    default:
+      return in.Error("internal: not an arithmetic operator");
   }
   if (overflow) return in.Error("integer outside 64 bits");
   return Value::Int(r);
@@ -192,10 +209,14 @@ inline Value IntegerArithmetic(Interp& in, Op op, int64_t x, int64_t y) {
 
 inline Value FloatArithmetic(Interp& in, Op op, double x, double y) {
   switch (op) {
-    case Op::kAdd: return Value::Float(x + y);
-    case Op::kSub: return Value::Float(x - y);
-    case Op::kMul: return Value::Float(x * y);
-    case Op::kDiv: return y == 0 ? in.Error("division by zero") : Value::Float(x / y);
+    case Op::kAdd:
+      return Value::Float(x + y);
+    case Op::kSub:
+      return Value::Float(x - y);
+    case Op::kMul:
+      return Value::Float(x * y);
+    case Op::kDiv:
+      return y == 0 ? in.Error("division by zero") : Value::Float(x / y);
     case Op::kFloorDiv:
     case Op::kMod: {
       if (y == 0) return in.Error("division or modulo by zero");
@@ -221,7 +242,8 @@ inline Value FloatArithmetic(Interp& in, Op op, double x, double y) {
       if (std::isinf(r) && !std::isinf(x) && !std::isinf(y)) return in.Error("numerical result out of range");
       return Value::Float(r);
     }
-    default: return in.Error("internal: not an arithmetic operator");
+    default:
+      return in.Error("internal: not an arithmetic operator");
   }
 }
 
@@ -300,11 +322,16 @@ WF_MODEL_INLINE Value Interp::Arithmetic(Op op, const Value& a, const Value& b) 
 
 WF_MODEL_INLINE std::optional<size_t> Interp::Length(const Value& v) {
   switch (v.kind()) {
-    case Kind::kUndefined: return 0;
-    case Kind::kString: Work(v.AsText().size()); return CountCodePoints(v.AsText().bytes());
+    case Kind::kUndefined:
+      return 0;
+    case Kind::kString:
+      Work(v.AsText().size());
+      return CountCodePoints(v.AsText().bytes());
     case Kind::kList:
-    case Kind::kTuple: return v.AsList().size();
-    case Kind::kMapping: return v.AsMapping().size();
+    case Kind::kTuple:
+      return v.AsList().size();
+    case Kind::kMapping:
+      return v.AsMapping().size();
     case Kind::kObject:
       if (IsObject(v, ObjectType::kView)) return As<ViewRep>(v)->items.size();
       if (IsObject(v, ObjectType::kRange)) return static_cast<size_t>(As<RangeRep>(v)->count);
@@ -313,7 +340,8 @@ WF_MODEL_INLINE std::optional<size_t> Interp::Length(const Value& v) {
         return static_cast<size_t>(LoopAttr(v, "length", &found).AsInt());
       }
       break;
-    default: break;
+    default:
+      break;
   }
   Error("value has no length");
   return std::nullopt;
@@ -324,16 +352,20 @@ WF_MODEL_INLINE bool Interp::Iterable(const Value& v) {
     case Kind::kNone:
     case Kind::kBool:
     case Kind::kInt:
-    case Kind::kFloat: return false;
+    case Kind::kFloat:
+      return false;
     case Kind::kObject:
       switch (As<ObjectRep>(v)->type) {
         case ObjectType::kIterator:
         case ObjectType::kView:
         case ObjectType::kRange:
-        case ObjectType::kLoop: return true;
-        default: return false;
+        case ObjectType::kLoop:
+          return true;
+        default:
+          return false;
       }
-    default: return true;
+    default:
+      return true;
   }
 }
 

@@ -3,7 +3,7 @@
 #ifndef WF_TOKENIZER_JINJA_PARSER_STMT_IMPL_H_
 #define WF_TOKENIZER_JINJA_PARSER_STMT_IMPL_H_
 
-#include "wf/tokenizer/jinja/parser-impl.h"
+#include "wf/tokenizer/jinja/parser_expr-impl.h"
 #include "wf/tokenizer/jinja/program.h"
 
 namespace wf::jinja::detail {
@@ -134,6 +134,12 @@ WF_MODEL_INLINE void Parser::CheckTarget(const ExprPtr& e) {
   for (const ExprPtr& kid : e->kids) CheckTarget(kid);
 }
 
+WF_MODEL_INLINE void Parser::CheckLoopVariable(const ExprPtr& e) {
+  if (e == nullptr) return;
+  if (e->symbol == program_->loop_symbol) Fail(e->at, "'loop' cannot be a loop's variable");
+  for (const ExprPtr& kid : e->kids) CheckLoopVariable(kid);
+}
+
 WF_MODEL_INLINE StmtPtr Parser::Set(Position at) {
   auto s = std::make_unique<Stmt>();
   s->at = at;
@@ -179,6 +185,7 @@ WF_MODEL_INLINE StmtPtr Parser::For(Position at) {
   s->kind = StmtKind::kFor;
   s->targets.push_back(TupleExpr({.target = true, .end_name = "in"}));
   CheckTarget(s->targets[0]);
+  CheckLoopVariable(s->targets[0]);
   ExpectName("in");
   int before = macros_;
   s->exprs.push_back(TupleExpr({.with_condition = false, .end_name = "recursive"}));
@@ -282,7 +289,7 @@ WF_MODEL_INLINE StmtPtr Parser::CallBlock(Position at) {
 namespace wf::jinja {
 
 WF_MODEL_INLINE Result<std::shared_ptr<const detail::Program>> ParseProgram(std::string_view source,
-                                                                           const Limits& limits) {
+                                                                            const Limits& limits) {
   if (source.size() > limits.source_bytes) {
     return LimitError("template: " + std::to_string(source.size()) + " bytes, over the limit of " +
                       std::to_string(limits.source_bytes));

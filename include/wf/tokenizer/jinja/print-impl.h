@@ -3,6 +3,7 @@
 #ifndef WF_TOKENIZER_JINJA_PRINT_IMPL_H_
 #define WF_TOKENIZER_JINJA_PRINT_IMPL_H_
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -77,14 +78,30 @@ WF_MODEL_INLINE void Interp::Repr(const Value& v, Text* out) {
     Add(out, close);
   };
   switch (v.kind()) {
-    case Kind::kUndefined: Add(out, "Undefined"); break;
-    case Kind::kNone: Add(out, "None"); break;
-    case Kind::kBool: Add(out, v.AsBool() ? "True" : "False"); break;
-    case Kind::kInt: Add(out, std::to_string(v.AsInt())); break;
-    case Kind::kFloat: Add(out, FloatText(v.AsFloat())); break;
-    case Kind::kString: ReprText(*this, v.AsText(), out); break;
-    case Kind::kList: items(v.AsList(), "[", "]"); break;
-    case Kind::kTuple: items(v.AsList(), "(", v.AsList().size() == 1 ? ",)" : ")"); break;
+    case Kind::kUndefined:
+      Add(out, "Undefined");
+      break;
+    case Kind::kNone:
+      Add(out, "None");
+      break;
+    case Kind::kBool:
+      Add(out, v.AsBool() ? "True" : "False");
+      break;
+    case Kind::kInt:
+      Add(out, std::to_string(v.AsInt()));
+      break;
+    case Kind::kFloat:
+      Add(out, FloatText(v.AsFloat()));
+      break;
+    case Kind::kString:
+      ReprText(*this, v.AsText(), out);
+      break;
+    case Kind::kList:
+      items(v.AsList(), "[", "]");
+      break;
+    case Kind::kTuple:
+      items(v.AsList(), "(", v.AsList().size() == 1 ? ",)" : ")");
+      break;
     case Kind::kMapping: {
       Add(out, "{");
       bool first = true;
@@ -134,11 +151,21 @@ WF_MODEL_INLINE void Interp::Repr(const Value& v, Text* out) {
           Add(out, "<LoopContext " + std::to_string(As<LoopRep>(v)->index0 + 1) + "/" + std::to_string(length) + ">");
           break;
         }
-        case ObjectType::kMethod: Add(out, "<built-in method>"); break;
-        case ObjectType::kFunction: Add(out, "<function>"); break;
-        case ObjectType::kIterator: Add(out, "<generator object>"); break;
-        case ObjectType::kCycler: Add(out, "<Cycler>"); break;
-        case ObjectType::kJoiner: Add(out, "<Joiner>"); break;
+        case ObjectType::kMethod:
+          Add(out, "<built-in method>");
+          break;
+        case ObjectType::kFunction:
+          Add(out, "<function>");
+          break;
+        case ObjectType::kIterator:
+          Add(out, "<generator object>");
+          break;
+        case ObjectType::kCycler:
+          Add(out, "<Cycler>");
+          break;
+        case ObjectType::kJoiner:
+          Add(out, "<Joiner>");
+          break;
       }
   }
 }
@@ -233,22 +260,39 @@ class JsonWriter {
   }
   void Key(const Value& key) {
     switch (key.kind()) {
-      case Kind::kString: String(key.AsText()); break;
-      case Kind::kNone: in_.Add(&out_, "\"null\""); break;
-      case Kind::kBool: in_.Add(&out_, key.AsBool() ? "\"true\"" : "\"false\""); break;
+      case Kind::kString:
+        String(key.AsText());
+        break;
+      case Kind::kNone:
+        in_.Add(&out_, "\"null\"");
+        break;
+      case Kind::kBool:
+        in_.Add(&out_, key.AsBool() ? "\"true\"" : "\"false\"");
+        break;
       case Kind::kInt:
-      case Kind::kFloat: in_.Add(&out_, "\"" + Number(key) + "\""); break;
-      default: in_.Error("tojson: keys must be strings, numbers, booleans or none");
+      case Kind::kFloat:
+        in_.Add(&out_, "\"" + Number(key) + "\"");
+        break;
+      default:
+        in_.Error("tojson: keys must be strings, numbers, booleans or none");
     }
   }
   void Write(const Value& v, int level) {
     if (!in_.Step()) return;
     switch (v.kind()) {
-      case Kind::kNone: in_.Add(&out_, "null"); return;
-      case Kind::kBool: in_.Add(&out_, v.AsBool() ? "true" : "false"); return;
+      case Kind::kNone:
+        in_.Add(&out_, "null");
+        return;
+      case Kind::kBool:
+        in_.Add(&out_, v.AsBool() ? "true" : "false");
+        return;
       case Kind::kInt:
-      case Kind::kFloat: in_.Add(&out_, Number(v)); return;
-      case Kind::kString: String(v.AsText()); return;
+      case Kind::kFloat:
+        in_.Add(&out_, Number(v));
+        return;
+      case Kind::kString:
+        String(v.AsText());
+        return;
       case Kind::kList:
       case Kind::kTuple:
         if (v.AsList().empty()) return void(in_.Add(&out_, "[]"));
@@ -261,9 +305,12 @@ class JsonWriter {
         NewLine(level);
         in_.Add(&out_, "]");
         return;
-      case Kind::kMapping: Object(v, level); return;
+      case Kind::kMapping:
+        Object(v, level);
+        return;
       case Kind::kUndefined:
-      case Kind::kObject: in_.Error("tojson: value cannot be written as JSON");
+      case Kind::kObject:
+        in_.Error("tojson: value cannot be written as JSON");
     }
   }
   void Object(const Value& v, int level) {

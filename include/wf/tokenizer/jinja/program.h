@@ -39,4 +39,7 @@ Result<Text> RunProgram(const detail::Program& program, const Value& globals, co
                         std::optional<int64_t> now);
 
 }  // namespace wf::jinja
+#if !WF_MODEL_COMPILED
+#include "wf/tokenizer/jinja/program-impl.h"
+#endif
 #endif  // WF_TOKENIZER_JINJA_PROGRAM_H_

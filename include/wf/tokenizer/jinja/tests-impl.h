@@ -3,6 +3,8 @@
 #ifndef WF_TOKENIZER_JINJA_TESTS_IMPL_H_
 #define WF_TOKENIZER_JINJA_TESTS_IMPL_H_
 
+#include <iterator>
+
 #include "wf/tokenizer/jinja/interp-impl.h"
 #include "wf/tokenizer/jinja/text_ops-impl.h"
 
@@ -22,8 +24,10 @@ inline bool IsCallable(const Value& v) {
     case ObjectType::kMethod:
     case ObjectType::kFunction:
     case ObjectType::kLoop:
-    case ObjectType::kJoiner: return true;
-    default: return false;
+    case ObjectType::kJoiner:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -59,12 +63,14 @@ inline constexpr TestDef kTests[] = {
     {"string", "", [](Interp&, const Value& v, const Bound&) { return v.IsString(); }},
     {"mapping", "", [](Interp&, const Value& v, const Bound&) { return v.IsMapping(); }},
     {"number", "", [](Interp&, const Value& v, const Bound&) { return v.IsNumber(); }},
-    {"sequence", "", [](Interp&, const Value& v, const Bound&) {
+    {"sequence", "",
+     [](Interp&, const Value& v, const Bound&) {
        return v.IsUndefined() || v.IsString() || v.IsSequence() || v.IsMapping() || IsObject(v, ObjectType::kRange);
      }},
     {"iterable", "", [](Interp&, const Value& v, const Bound&) { return Interp::Iterable(v); }},
     {"callable", "", [](Interp&, const Value& v, const Bound&) { return IsCallable(v); }},
-    {"sameas", "other", [](Interp&, const Value& v, const Bound& a) {
+    {"sameas", "other",
+     [](Interp&, const Value& v, const Bound& a) {
        if (v.kind() != a[0]->kind()) return false;
        return ValueAccess::Get(v) == ValueAccess::Get(*a[0]) && (ValueAccess::Get(v) != nullptr || KeyEquals(v, *a[0]));
      }},
@@ -82,8 +88,8 @@ inline constexpr TestDef kTests[] = {
 
 WF_MODEL_INLINE int FindTest(std::string_view name) {
   static constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
-      {"==", "eq"}, {"equalto", "eq"},     {"!=", "ne"}, {">", "gt"}, {"greaterthan", "gt"},
-      {">=", "ge"}, {"<", "lt"},           {"lessthan", "lt"}, {"<=", "le"}};
+      {"==", "eq"}, {"equalto", "eq"}, {"!=", "ne"},       {">", "gt"}, {"greaterthan", "gt"},
+      {">=", "ge"}, {"<", "lt"},       {"lessthan", "lt"}, {"<=", "le"}};
   for (const auto& [alias, real] : kAliases) {
     if (name == alias) name = real;
   }

@@ -3,6 +3,13 @@
 #ifndef WF_TOKENIZER_JINJA_TEXT_OPS_IMPL_H_
 #define WF_TOKENIZER_JINJA_TEXT_OPS_IMPL_H_
 
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "wf/tokenizer/jinja/interp-impl.h"
 
 namespace wf::jinja::detail {
@@ -35,9 +42,8 @@ inline Text Upper(Interp& in, const Text& t) {
   return MapText(in, t, [](size_t, char32_t c, size_t, std::string* out) { AppendUpper(c, out); });
 }
 inline Text Lower(Interp& in, const Text& t) {
-  return MapText(in, t, [&](size_t i, char32_t c, size_t next, std::string* out) {
-    AppendLower(t.bytes(), i, c, next, out);
-  });
+  return MapText(in, t,
+                 [&](size_t i, char32_t c, size_t next, std::string* out) { AppendLower(t.bytes(), i, c, next, out); });
 }
 inline Text Capitalize(Interp& in, const Text& t) {
   return MapText(in, t, [&](size_t i, char32_t c, size_t next, std::string* out) {
@@ -72,15 +78,17 @@ inline Text Title(Interp& in, const Text& t) {  // str.title
 }
 inline Text TitleFilter(Interp& in, const Text& t) {  // Jinja's: words end at white space and opening brackets
   bool inside = false;
+  size_t tail = 0;  // the word's second character: Python lowers the tail by itself, which matters for a final sigma
   return MapText(in, t, [&](size_t i, char32_t c, size_t next, std::string* out) {
     if (c == '-' || IsSpace(c) || c == '(' || c == '{' || c == '[' || c == '<') {
       inside = false;
       Encode(c, out);
     } else if (inside) {
-      AppendLower(t.bytes(), i, c, next, out);
+      AppendLower(std::string_view(t.bytes()).substr(tail), i - tail, c, next - tail, out);
     } else {
       AppendUpper(c, out);
       inside = true;
+      tail = next;
     }
   });
 }
@@ -229,14 +237,14 @@ inline Value Join(Interp& in, const Text& separator, const std::vector<Value>& i
   return in.Str(std::move(out));
 }
 
-// Pads to `width` code points; left and right get the shares that `share(missing)` leaves.
+// Pads to `width` code points. align: '<', '>', '^' as str.format centres, 'c' as str.center does.
 inline Value Pad(Interp& in, const Text& t, int64_t width, const Text& fill, char align) {
   int64_t have = static_cast<int64_t>(CountCodePoints(t.bytes()));
   int64_t missing = std::max<int64_t>(0, width - have);
   if (missing > static_cast<int64_t>(in.limits().output_bytes)) {
     return in.Fail(ErrorCode::kLimit, "string over " + std::to_string(in.limits().output_bytes) + " bytes");
   }
-  int64_t left = align == '>' ? missing : align == '<' ? 0 : missing / 2 + (missing & width & 1);
+  int64_t left = align == '>' ? missing : align == '<' ? 0 : missing / 2 + (align == 'c' ? missing & width & 1 : 0);
   Text out;
   out.markup = t.markup;
   for (int64_t i = 0; i < left && in.Add(&out, fill); ++i) {

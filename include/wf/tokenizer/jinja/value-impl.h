@@ -129,14 +129,18 @@ inline bool KeyEquals(const Value& a, const Value& b) {
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
     case Kind::kUndefined:
-    case Kind::kNone: return true;
-    case Kind::kString: return a.AsText().bytes() == b.AsText().bytes();
+    case Kind::kNone:
+      return true;
+    case Kind::kString:
+      return a.AsText().bytes() == b.AsText().bytes();
     case Kind::kTuple: {
       const auto &x = a.AsList(), &y = b.AsList();
       return std::equal(x.begin(), x.end(), y.begin(), y.end(), KeyEquals);
     }
-    case Kind::kObject: return ValueAccess::Get(a) == ValueAccess::Get(b);
-    default: return false;
+    case Kind::kObject:
+      return ValueAccess::Get(a) == ValueAccess::Get(b);
+    default:
+      return false;
   }
 }
 
@@ -234,20 +238,24 @@ WF_MODEL_INLINE const Value* Value::Find(std::string_view key) const noexcept {
   size_t i = rep->Locate(key);
   return i < rep->items.size() ? &rep->items[i].second : nullptr;
 }
-WF_MODEL_INLINE int Value::depth() const noexcept {
-  return rep_ != nullptr ? rep_->depth : 0;
-}
+WF_MODEL_INLINE int Value::depth() const noexcept { return rep_ != nullptr ? rep_->depth : 0; }
 
 namespace detail {
 
 inline Value FromBoost(const boost::json::value& v, bool user) {
   switch (v.kind()) {
-    case boost::json::kind::null: return Value::None();
-    case boost::json::kind::bool_: return Value::Bool(v.get_bool());
-    case boost::json::kind::int64: return Value::Int(v.get_int64());
-    case boost::json::kind::uint64: return Value::Float(static_cast<double>(v.get_uint64()));
-    case boost::json::kind::double_: return Value::Float(v.get_double());
-    case boost::json::kind::string: return Value::String(std::string(v.get_string()), user);
+    case boost::json::kind::null:
+      return Value::None();
+    case boost::json::kind::bool_:
+      return Value::Bool(v.get_bool());
+    case boost::json::kind::int64:
+      return Value::Int(v.get_int64());
+    case boost::json::kind::uint64:
+      return Value::Float(static_cast<double>(v.get_uint64()));
+    case boost::json::kind::double_:
+      return Value::Float(v.get_double());
+    case boost::json::kind::string:
+      return Value::String(std::string(v.get_string()), user);
     case boost::json::kind::array: {
       std::vector<Value> items;
       items.reserve(v.get_array().size());
@@ -273,8 +281,7 @@ WF_MODEL_INLINE Result<Value> ValueFromJson(std::string_view json, bool user) {
   boost::json::stream_parser parser({}, options);
   boost::json::error_code error;
   size_t used = parser.write_some(json.data(), json.size(), error);
-  if (!error && used < json.size() &&
-      json.find_first_not_of(" \t\r\n", used) != std::string_view::npos) {
+  if (!error && used < json.size() && json.find_first_not_of(" \t\r\n", used) != std::string_view::npos) {
     return FormatError("JSON: extra text after the document at byte " + std::to_string(used));
   }
   if (!error) parser.finish(error);

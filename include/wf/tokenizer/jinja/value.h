@@ -35,9 +35,9 @@ class Text {
   const std::vector<ByteRange>& user() const noexcept { return user_; }
   size_t size() const noexcept { return bytes_.size(); }
   bool AnyUser() const noexcept { return !user_.empty(); }
-  bool AllUser() const noexcept;               // false for an empty text
-  bool UserAt(size_t byte) const noexcept;     // O(log n)
-  Text Sub(size_t begin, size_t end) const;    // clamped to the text
+  bool AllUser() const noexcept;             // false for an empty text
+  bool UserAt(size_t byte) const noexcept;   // O(log n)
+  Text Sub(size_t begin, size_t end) const;  // clamped to the text
   void Append(std::string_view bytes, bool user = false);
   void Append(const Text& text) { Append(text, 0, text.size()); }
   void Append(const Text& text, size_t begin, size_t end);
@@ -90,10 +90,10 @@ class Value {
   int64_t AsInt() const noexcept { return IsInteger() ? int_ : 0; }
   double AsFloat() const noexcept;  // of any number
   const Text& AsText() const noexcept;
-  const std::vector<Value>& AsList() const noexcept;                        // of a list or tuple
-  const std::vector<std::pair<Value, Value>>& AsMapping() const noexcept;   // in insertion order
-  const Value* Find(std::string_view key) const noexcept;                   // nullptr unless a mapping with that key
-  int depth() const noexcept;                                               // 0 for scalars, 1 for a flat container
+  const std::vector<Value>& AsList() const noexcept;                       // of a list or tuple
+  const std::vector<std::pair<Value, Value>>& AsMapping() const noexcept;  // in insertion order
+  const Value* Find(std::string_view key) const noexcept;                  // nullptr unless a mapping with that key
+  int depth() const noexcept;                                              // 0 for scalars, 1 for a flat container
 
  private:
   friend class detail::Interp;

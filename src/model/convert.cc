@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bodies of the converter, compiled once for wf::model.
+#include "wf/convert/convert-impl.h"
+#include "wf/convert/hf_config-impl.h"
+#include "wf/convert/names-impl.h"

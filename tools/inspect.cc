@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: Apache-2.0
+// wf-inspect: what a GGUF or a checkpoint's folder holds, what it needs, which kernels it would use, and whether it
+// runs (a folder: whether wf-convert takes it). Reads everything through the readers that the engine uses.
+#include <boost/json.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tools/args.h"
+#include "tools/cli.h"
+#include "wf/base/quote.h"
+#include "wf/cache/kv_pool.h"
+#include "wf/convert/convert.h"
+#include "wf/kernels/table.h"
+#include "wf/model/model.h"
+#include "wf/tokenizer/tokenizer.h"
+#include "wf/tokenizer/utf8.h"
+#include "wf/version.h"
+
+namespace {
+
+namespace json = boost::json;
+using wf::Result;
+using wf::Status;
+constexpr const char* kProgram = "wf-inspect";
+constexpr size_t kShownElements = 4;  // of an array
+constexpr size_t kChunkRows = 256;    // the engine's default prefill chunk
+
+struct TensorRow {
+  std::string name, type, kernel;  // kernel: or what else becomes of it
+  std::vector<uint64_t> ne;
+  uint64_t bytes = 0;
+};
+
+struct MetadataRow {
+  std::string key, type, text;  // text: for people
+  json::value value;
+};
+
+struct Inspection {
+  std::string path, format, architecture, name, isa;
+  uint64_t file_bytes = 0, weight_bytes = 0, parameters = 0;
+  std::vector<MetadataRow> metadata;
+  std::vector<TensorRow> tensors;
+  std::vector<std::string> notices;
+  bool has_memory = false;
+  uint64_t kv_f16 = 0, kv_f32 = 0;  // bytes per 1024 tokens
+  uint64_t scratch = 0;             // of a pass of kChunkRows rows
+  bool bitlinear = false, dense = false;
+  Status runs;
+};
+
+// Valid UTF-8 for JSON, whatever a file's strings hold.
+std::string Utf8(std::string_view s) {
+  std::string out;
+  for (size_t i = 0; i < s.size();) {
+    const wf::Utf8Char c = wf::NextUtf8(s, i);
+    if (c.code < 0) {
+      out += "\xEF\xBF\xBD";
+    } else {
+      out.append(s.substr(i, c.bytes));
+    }
+    i += c.bytes;
+  }
+  return out;
+}
+
+// A name from a file for the terminal: quoted only where it has to be.
+std::string Shown(std::string_view s) {
+  std::string quoted = wf::Quote(s);
+  return !s.empty() && quoted == "'" + std::string(s) + "'" ? std::string(s) : quoted;
+}
+
+// A scalar's value, or that of one element of an array.
+json::value Number(wf::GgufValueType type, const char* p) {
+  using T = wf::GgufValueType;
+  switch (type) {
+    case T::kU8:
+      return wf::LoadLe<uint8_t>(p);
+    case T::kI8:
+      return wf::LoadLe<int8_t>(p);
+    case T::kU16:
+      return wf::LoadLe<uint16_t>(p);
+    case T::kI16:
+      return wf::LoadLe<int16_t>(p);
+    case T::kU32:
+      return wf::LoadLe<uint32_t>(p);
+    case T::kI32:
+      return wf::LoadLe<int32_t>(p);
+    case T::kU64:
+      return wf::LoadLe<uint64_t>(p);
+    case T::kI64:
+      return wf::LoadLe<int64_t>(p);
+    case T::kBool:
+      return wf::LoadLe<uint8_t>(p) != 0;
+    case T::kF32:
+    case T::kF64: {
+      const double d = type == T::kF32 ? static_cast<double>(wf::LoadLe<float>(p)) : wf::LoadLe<double>(p);
+      if (d - d == 0) return d;
+      return d != d ? "nan" : (d > 0 ? "inf" : "-inf");  // JSON has no such numbers
+    }
+    case T::kString:
+    case T::kArray:
+      break;
+  }
+  return nullptr;
+}
+
+std::string NumberText(const json::value& v) {
+  if (!v.is_double()) return v.is_string() ? std::string(v.get_string()) : json::serialize(v);
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.7g", v.get_double());
+  return text;
+}
+
+size_t ScalarBytes(wf::GgufValueType t) {
+  using T = wf::GgufValueType;
+  if (t == T::kU8 || t == T::kI8 || t == T::kBool) return 1;
+  if (t == T::kU16 || t == T::kI16) return 2;
+  return t == T::kU64 || t == T::kI64 || t == T::kF64 ? 8 : 4;
+}
+
+MetadataRow Describe(const wf::GgufValue& v) {
+  MetadataRow row{Utf8(v.key), wf::GgufValueTypeName(v.type), "", nullptr};
+  if (v.type == wf::GgufValueType::kString) {
+    row.text = wf::Quote(v.raw, 80);
+    row.value = Utf8(v.raw);
+    return row;
+  }
+  if (v.type != wf::GgufValueType::kArray) {
+    row.value = Number(v.type, v.raw.data());
+    row.text = NumberText(row.value);
+    return row;
+  }
+  json::array first;
+  const char* p = v.raw.data();
+  for (uint64_t i = 0; i < v.count && i < kShownElements; ++i) {
+    if (i != 0) row.text += ", ";
+    if (v.element == wf::GgufValueType::kString) {
+      const uint64_t size = wf::LoadLe<uint64_t>(p);
+      const std::string_view s(p + 8, size);
+      row.text += wf::Quote(s, 20);
+      first.emplace_back(Utf8(s.substr(0, 200)));
+      p += 8 + size;
+    } else {
+      first.push_back(Number(v.element, p));
+      row.text += NumberText(first.back());
+      p += ScalarBytes(v.element);
+    }
+  }
+  row.type = std::string(wf::GgufValueTypeName(v.element)) + "[" + std::to_string(v.count) + "]";
+  row.text = "[" + row.text + (v.count > kShownElements ? ", ...]" : "]");
+  row.value = json::object{{"count", v.count}, {"first", std::move(first)}};
+  return row;
+}
+
+std::string TernaryKernel(wf::isa::Id isa, wf::TensorType type, size_t rank) {
+  const wf::TernaryInstance fn = wf::FindTernary(isa, type, rank);
+  if (fn.gemv == nullptr) return "none: there is no ternary kernel for this type";
+  std::string s = "ternary " + std::string(wf::TensorTypeName(type)) + " " + wf::isa::Name(isa) + " rank ";
+  return s + (fn.rank == wf::kDynamic ? "dynamic (" + std::to_string(rank) + ")" : std::to_string(fn.rank));
+}
+
+void AddLinear(const wf::Linear& l, wf::isa::Id isa, std::map<std::string, std::string>* kernels) {
+  const std::string type(wf::TensorTypeName(l.type));
+  (*kernels)[l.name] = l.ternary ? TernaryKernel(isa, l.type, l.rank)
+                                 : "dense " + type + " " + wf::isa::Name(isa) + ", activations not quantised";
+}
+
+// What the tensors of a loaded model are used for, by name; the rest are small.
+std::map<std::string, std::string> KernelsOf(const wf::Weights& w, wf::isa::Id isa) {
+  std::map<std::string, std::string> kernels;
+  const std::string name = wf::isa::Name(isa);
+  const auto dense = [&](const wf::Linear& l) {
+    return "dense " + std::string(wf::TensorTypeName(l.type)) + " " + name + " (head)";
+  };
+  kernels[w.embedding.name] = "rows looked up";
+  const bool tied = w.head.data == w.embedding.data;
+  kernels[w.head.name] = dense(w.head) + (tied ? "; rows looked up" : "");
+  for (const wf::Layer& l : w.layers) {
+    for (const wf::Linear* p : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) AddLinear(*p, isa, &kernels);
+  }
+  return kernels;
+}
+
+// For tensors that belong to another one.
+std::string SmallKernel(const std::string& name, wf::isa::Id isa) {
+  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+  if (has(".lrc_")) return "with its projection";
+  if (has("norm")) return std::string("rms_norm ") + wf::isa::Name(isa);
+  if (has(".bias")) return std::string("add ") + wf::isa::Name(isa);
+  if (has(".scale")) return "with its projection";
+  return "not used";
+}
+
+// Buffers of one pass over kChunkRows rows, as model/transformer.h has them, and one row of logits.
+uint64_t ScratchBytes(const wf::Config& c, uint64_t vocab, uint64_t rank) {
+  const uint64_t e = c.embedding, qd = c.heads * c.head_dim, widest = std::max<uint64_t>({e, qd, c.ffn});
+  const uint64_t floats = 3 * e + (c.heads + 2 * c.kv_heads) * c.head_dim + qd + 2 * c.ffn + widest + rank + 2;
+  return kChunkRows * (4 * floats + widest + 256) + 4 * vocab;
+}
+
+void AddMemory(const wf::Config& c, uint64_t vocab, uint64_t rank, Inspection* out) {
+  wf::KvShape shape{c.layers, c.kv_heads, c.head_dim, wf::FloatType::kF16};
+  out->kv_f16 = 1024 / wf::kKvBlock * shape.BlockBytes();
+  shape.type = wf::FloatType::kF32;
+  out->kv_f32 = 1024 / wf::kKvBlock * shape.BlockBytes();
+  out->scratch = ScratchBytes(c, vocab, rank);
+  out->has_memory = true;
+}
+
+// An error only if the file cannot be read at all; what keeps a readable one from running goes to out->runs.
+Status InspectFile(const std::string& path, Inspection* out) {
+  WF_ASSIGN(const wf::Gguf g, wf::Gguf::Open(path));
+  out->format = "GGUF v" + std::to_string(g.version());
+  out->file_bytes = g.file_bytes();
+  for (const wf::GgufValue& v : g.values()) out->metadata.push_back(Describe(v));
+  const Result<std::string_view> arch = g.GetString("general.architecture");
+  if (arch.ok()) out->architecture = Utf8(*arch);
+  const Result<std::string_view> name = g.GetStringOr("general.name", "");
+  if (name.ok()) out->name = Utf8(*name);
+
+  const Result<wf::isa::Id> isa = wf::isa::Choose(wf::CompiledIsas());
+  out->runs = isa.status();
+  std::map<std::string, std::string> kernels;
+  Result<std::shared_ptr<const wf::Model>> model = wf::Model::Open(path);
+  if (isa.ok()) {
+    out->isa = wf::isa::Name(*isa);
+    out->runs = model.status();
+  }
+  if (isa.ok() && model.ok()) {
+    const wf::Weights& w = (*model)->weights();
+    const wf::Config& c = (*model)->config();
+    kernels = KernelsOf(w, *isa);
+    out->bitlinear = c.bitlinear;
+    out->dense = !c.bitlinear;
+    out->notices = (*model)->notices();
+    uint64_t rank = 0;
+    for (const wf::Layer& l : w.layers) {
+      for (const wf::Linear* p : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
+        rank = std::max<uint64_t>(rank, p->rank);
+        if (p->ternary && wf::FindTernary(*isa, p->type, p->rank).gemv == nullptr && out->runs.ok()) {
+          out->runs = wf::Unsupported(path + ": tensor '" + p->name + "': there is no kernel for its type");
+        }
+      }
+    }
+    AddMemory(c, w.embedding.rows, rank, out);
+  }
+  for (const wf::GgufTensor& t : g.tensors()) {
+    TensorRow row;
+    row.name = Utf8(t.name);
+    row.type = std::string(wf::TensorTypeName(t.type));
+    row.ne.assign(t.ne, t.ne + std::max(t.n_dims, 1u));
+    row.bytes = t.bytes;
+    const auto known = kernels.find(row.name);
+    if (!kernels.empty()) row.kernel = known != kernels.end() ? known->second : SmallKernel(row.name, *isa);
+    out->weight_bytes += t.bytes;
+    out->parameters += t.elements();
+    out->tensors.push_back(std::move(row));
+  }
+  return wf::OkStatus();
+}
+
+// The plan that wf-convert would carry out.
+Status InspectFolder(const std::string& path, Inspection* out) {
+  out->format = "Hugging Face checkpoint";
+  WF_ASSIGN(const wf::ConvertPlan plan, wf::PlanConversion(path, wf::OutType::kI2_S));
+  WF_ASSIGN(const wf::isa::Id isa, wf::isa::Choose(wf::CompiledIsas()));
+  out->isa = wf::isa::Name(isa);
+  out->architecture = plan.config.architecture;
+  out->name = plan.name;
+  out->file_bytes = plan.file_bytes;
+  out->notices = plan.notices;
+  out->bitlinear = true;
+  std::map<std::string, uint64_t> ranks;  // of projections, by name without ".weight"
+  uint64_t rank = 0;
+  for (const wf::PlannedTensor& t : plan.tensors) {
+    const size_t at = t.name.rfind(".lrc_u.weight");
+    if (at == std::string::npos) continue;
+    ranks[t.name.substr(0, at)] = t.ne[0];
+    rank = std::max(rank, t.ne[0]);
+  }
+  for (const wf::PlannedTensor& t : plan.tensors) {
+    TensorRow row;
+    row.name = t.name;
+    row.type = std::string(wf::TensorTypeName(t.type));
+    row.ne = t.ne;
+    row.bytes = t.bytes;
+    const auto lrc = ranks.find(t.name.substr(0, t.name.rfind(".weight")));
+    if (t.type == wf::TensorType::kI2_S) {
+      row.kernel = TernaryKernel(isa, t.type, lrc == ranks.end() ? 0 : static_cast<size_t>(lrc->second));
+    } else if (t.name == "token_embd.weight") {
+      row.kernel = "dense " + row.type + " " + wf::isa::Name(isa) + " (head); rows looked up";
+    } else {
+      row.kernel = SmallKernel(t.name, isa);
+    }
+    row.kernel += std::string("; ") + wf::ConvertOpName(t.op) + " " + wf::SafetensorsTypeName(t.source->type) + " " +
+                  Utf8(t.source->name);
+    out->weight_bytes += t.bytes;
+    out->parameters += t.elements();
+    out->tensors.push_back(std::move(row));
+  }
+  wf::Config c;
+  c.embedding = plan.config.embedding;
+  c.layers = plan.config.layers;
+  c.heads = plan.config.heads;
+  c.kv_heads = plan.config.kv_heads;
+  c.head_dim = plan.config.head_dim;
+  c.ffn = plan.config.ffn;
+  AddMemory(c, plan.config.vocab, rank, out);
+  return wf::OkStatus();
+}
+
+void PrintText(const Inspection& r, bool folder) {
+  std::printf("%s: %s, architecture %s%s%s, %llu parameters, %s%s\n", r.path.c_str(), r.format.c_str(),
+              r.architecture.empty() ? "unknown" : Shown(r.architecture).c_str(), r.name.empty() ? "" : ", name ",
+              r.name.empty() ? "" : Shown(r.name).c_str(), static_cast<unsigned long long>(r.parameters),
+              wf::BytesText(r.file_bytes).c_str(), folder ? " as i2_s" : "");
+  if (!r.metadata.empty()) std::printf("\nmetadata\n");
+  for (const MetadataRow& m : r.metadata) {
+    std::printf("  %-44s %-14s %s\n", Shown(m.key).c_str(), m.type.c_str(), m.text.c_str());
+  }
+  std::printf("\ntensors%s\n", folder ? " that wf-convert --outtype i2_s would write" : "");
+  for (const TensorRow& t : r.tensors) {
+    std::string shape;
+    for (const uint64_t d : t.ne) shape += (shape.empty() ? "" : " x ") + std::to_string(d);
+    std::printf("  %-36s %-6s %-18s %10s  %s\n", Shown(t.name).c_str(), t.type.c_str(), shape.c_str(),
+                wf::BytesText(t.bytes).c_str(), t.kernel.c_str());
+  }
+  std::printf("\n");
+  if (r.has_memory) {
+    std::printf("memory: weights %s (mapped), KV cache per 1024 tokens %s (f16) or %s (f32), scratch about %s\n",
+                wf::BytesText(r.weight_bytes).c_str(), wf::BytesText(r.kv_f16).c_str(), wf::BytesText(r.kv_f32).c_str(),
+                wf::BytesText(r.scratch).c_str());
+  }
+  if (r.dense) std::printf("note: no {arch}.bitlinear in the file: projections run unquantised\n");
+  for (const std::string& n : r.notices) std::printf("note: %s\n", n.c_str());
+  if (r.runs.ok()) {
+    std::printf("%s: yes%s%s\n", folder ? "converts" : "runs", r.isa.empty() ? "" : ", on ", r.isa.c_str());
+  } else {
+    std::printf("%s: no: %s\n", folder ? "converts" : "runs", r.runs.message().c_str());
+  }
+}
+
+void PrintJson(const Inspection& r, bool folder) {
+  json::object metadata;
+  for (const MetadataRow& m : r.metadata) metadata[m.key] = m.value;
+  json::array tensors, notices;
+  for (const TensorRow& t : r.tensors) {
+    json::array ne;
+    for (const uint64_t d : t.ne) ne.emplace_back(d);
+    tensors.push_back(
+        {{"name", t.name}, {"type", t.type}, {"ne", std::move(ne)}, {"bytes", t.bytes}, {"kernel", t.kernel}});
+  }
+  for (const std::string& n : r.notices) notices.emplace_back(Utf8(n));
+  json::object out = {{"path", Utf8(r.path)},
+                      {"format", r.format},
+                      {"architecture", r.architecture},
+                      {"name", r.name},
+                      {"file_bytes", r.file_bytes},
+                      {"parameters", r.parameters},
+                      {"isa", r.isa},
+                      {"bitlinear", r.bitlinear},
+                      {folder ? "converts" : "runs", r.runs.ok()},
+                      {"reason", Utf8(r.runs.message())},
+                      {"metadata", std::move(metadata)},
+                      {"tensors", std::move(tensors)},
+                      {"notices", std::move(notices)}};
+  if (r.has_memory) {
+    out["memory"] = {{"weights", r.weight_bytes},
+                     {"kv_per_1024_tokens_f16", r.kv_f16},
+                     {"kv_per_1024_tokens_f32", r.kv_f32},
+                     {"scratch", r.scratch}};
+  }
+  std::printf("%s\n", json::serialize(out).c_str());
+}
+
+Result<wf::Tokenizer> OpenTokenizer(const std::string& path, bool folder) {
+  if (folder) return wf::Tokenizer::FromHf(path);
+  WF_ASSIGN(const wf::Gguf g, wf::Gguf::Open(path));
+  return wf::Tokenizer::FromGguf(g);
+}
+
+Status Tokenize(const std::string& path, bool folder, const std::string& text, bool special, bool as_json) {
+  WF_ASSIGN(const wf::Tokenizer tokenizer, OpenTokenizer(path, folder));
+  WF_ASSIGN(const std::vector<int32_t> ids, tokenizer.Encode(text, /*add_special=*/true, special));
+  json::array json_ids, pieces;
+  for (const int32_t id : ids) {
+    const std::string piece = tokenizer.Piece(id);
+    // Readable where it is text; bytes of half a character as \xNN.
+    const std::string shown = wf::IsUtf8(piece) ? json::serialize(json::value(piece)) : wf::Quote(piece);
+    if (!as_json) std::printf("%8d  %s\n", id, shown.c_str());
+    json_ids.emplace_back(id);
+    pieces.emplace_back(Utf8(piece));
+  }
+  if (as_json) {
+    std::printf("%s\n",
+                json::serialize(json::object{{"ids", std::move(json_ids)}, {"pieces", std::move(pieces)}}).c_str());
+  }
+  return wf::OkStatus();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string path, text;
+  bool as_json = false, special = false;
+  CLI::App app(
+      "Shows what a GGUF holds, the memory it needs, the kernel of each tensor, and whether it runs; for the folder\n"
+      "of a Hugging Face checkpoint, what wf-convert would make of it.\n"
+      "Exit code: 0 it runs (or converts), 1 it does not, 2 wrong usage.");
+  app.add_option("PATH", path, "A GGUF file or a checkpoint's folder")->required();
+  app.add_flag("--json", as_json, "Print one JSON object");
+  CLI::Option* tokenize =
+      app.add_option("--tokenize", text, "Print the ids and pieces of TEXT instead, BOS by the tokenizer's rule");
+  app.add_flag("--special", special, "With --tokenize: control tokens written in TEXT are recognised")->needs(tokenize);
+  app.set_version_flag("--version", WF_VERSION_STRING, "Print the version and stop");
+  if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
+
+  std::error_code ec;
+  const bool folder = std::filesystem::is_directory(path, ec);
+  if (tokenize->count() != 0) {
+    const Status s = Tokenize(path, folder, text, special, as_json);
+    return s.ok() ? wf::kExitOk : wf::Fail(kProgram, s);
+  }
+  Inspection r;
+  r.path = path;
+  const Status read = folder ? InspectFolder(path, &r) : InspectFile(path, &r);
+  if (!read.ok()) {
+    r.runs = read;
+    if (as_json) {
+      PrintJson(r, folder);
+    } else if (folder) {
+      std::printf("%s: %s\nconverts: no: %s\n", path.c_str(), r.format.c_str(), read.message().c_str());
+    }
+    return wf::Fail(kProgram, read);
+  }
+  if (as_json) {
+    PrintJson(r, folder);
+  } else {
+    PrintText(r, folder);
+  }
+  return r.runs.ok() ? wf::kExitOk : wf::kExitFailure;
+}
