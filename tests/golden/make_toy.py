@@ -58,18 +58,25 @@ def write_safetensors(path, tensors):
             f.write(a.tobytes())
 
 
+def small(toy):
+    return 1e-3 if toy.get("pairs") else 3e-3
+
+
 def add_projection(tensors, base, rows, cols, toy, rank, rng):
+    # What v and up compute is small, and so is the input of the norms behind them: as small as their epsilon's root,
+    # or a wrong epsilon would not be seen.
+    gain = small(toy) if base.endswith(("v_proj", "up_proj")) else 1.0
     if toy.get("pairs"):
         tensors[base + ".0.weight"] = to_bf16(1 + 0.3 * rng.standard_normal(cols))
         base += ".1"
     if toy.get("packed"):
         codes = rng.choice(np.array([0, 1, 2], np.uint8), (4, rows // 4, cols), p=[0.3, 0.4, 0.3])
         tensors[base + ".weight"] = codes[0] | codes[1] << 2 | codes[2] << 4 | codes[3] << 6
-        tensors[base + ".weight_scale"] = to_bf16(np.array([np.sqrt(cols)]))  # the weight is its reciprocal
+        tensors[base + ".weight_scale"] = to_bf16(np.array([np.sqrt(cols) / gain]))  # divides
     else:
-        tensors[base + ".weight"] = to_bf16(rng.standard_normal((rows, cols)) / np.sqrt(cols))
+        tensors[base + ".weight"] = to_bf16(gain * rng.standard_normal((rows, cols)) / np.sqrt(cols))
     if rank:
-        tensors[base + ".lrc_U"] = to_bf16(0.3 * rng.standard_normal((rows, rank)) / np.sqrt(rank))
+        tensors[base + ".lrc_U"] = to_bf16(0.3 * gain * rng.standard_normal((rows, rank)) / np.sqrt(rank))
         tensors[base + ".lrc_V"] = to_bf16(rng.standard_normal((cols, rank)) / np.sqrt(cols))
 
 
@@ -81,13 +88,17 @@ def make(name, folder, bard):
     size = {"e": hidden, "q": hidden, "kv": kv_heads * dim, "f": ffn}
     ranks = toy.get("ranks", (0,) * 7)
     rng = np.random.default_rng(sorted(TOYS).index(name))
-    norm = lambda n: to_bf16(1 + 0.3 * rng.standard_normal(n))  # noqa: E731
+
+    def norm(n, size=1.0):
+        return to_bf16(size * (1 + 0.3 * rng.standard_normal(n)))
+
     # The logits' deviation becomes 3 to 4, as the sample model's.
     tensors = {"model.embed_tokens.weight": to_bf16(3.5 / np.sqrt(hidden) * rng.standard_normal((VOCAB, hidden)))}
     for i in range(layers):
         p = f"model.layers.{i}."
-        tensors[p + "input_layernorm.weight"] = norm(hidden)
-        tensors[p + "post_attention_layernorm.weight"] = norm(hidden)
+        # Before a norm of the projection's own the block's norm makes its input small, for the same reason.
+        tensors[p + "input_layernorm.weight"] = norm(hidden, small(toy) if toy.get("pairs") else 1.0)
+        tensors[p + "post_attention_layernorm.weight"] = norm(hidden, small(toy) if toy.get("pairs") else 1.0)
         if not toy.get("pairs"):
             tensors[p + "self_attn.attn_sub_norm.weight"] = norm(hidden)
             tensors[p + "mlp.ffn_sub_norm.weight"] = norm(ffn)

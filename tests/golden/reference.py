@@ -94,6 +94,7 @@ class Reference:
             x = self.rms_norm(x, p.norm, p.eps)
         a = self.dtype(127) / np.maximum(np.abs(x).max(axis=-1, keepdims=True), self.dtype(1e-5))
         q = np.clip(np.rint(x * a), -128, 127)
+        self.ties = np.minimum(self.ties, np.abs(np.abs(x * a - q) - 0.5).min(axis=-1))
         # Sums of integers below 2^24: exact in float64, whatever the order.
         y = (q.astype(np.float64) @ p.values.T).astype(self.dtype) / a * self.dtype(p.scale)
         if p.u is not None:
@@ -127,8 +128,10 @@ class Reference:
         return x / (1 + np.exp(-x))
 
     def logits(self, ids):
-        """tokens x vocabulary, causal."""
+        """tokens x vocabulary, causal. Leaves in self.ties how near each token's activations came to the middle
+        between two integers, where any other order of operations may round to the other one."""
         t, n = self.tensors, len(ids)
+        self.ties = np.full(n, 0.5)
         embedding = t["model.embed_tokens.weight"].astype(self.dtype)
         x = embedding[np.asarray(ids)]
         for layer in self.layers:

@@ -38,7 +38,9 @@ class TensorWriter {
       done.ne = t.ne;
       done.bytes = t.bytes;
       done.ternary = IsTernary(t.op);
-      WF_TRY(done.ternary ? WriteTernary(t, &done) : WriteFloats(t, &done));
+      WF_TRY(t.op == ConvertOp::kScaleRest ? WriteScaleRest(&done)
+             : done.ternary                ? WriteTernary(t, &done)
+                                           : WriteFloats(t, &done));
       plan_.source->Release(*t.source);
       report->tensors.push_back(std::move(done));
     }
@@ -49,6 +51,7 @@ class TensorWriter {
   static uint64_t WorkOf(const ConvertPlan& plan) {
     uint64_t n = 0;
     for (const PlannedTensor& t : plan.tensors) {
+      if (t.op == ConvertOp::kScaleRest) continue;
       n += t.elements() * (t.op == ConvertOp::kTernarise || t.op == ConvertOp::kTernary ? 2 : 1);
     }
     return n;
@@ -61,13 +64,14 @@ class TensorWriter {
     WF_ASSIGN(TernarySource source, TernarySource::Open(t, plan_.source.get(), [this](uint64_t n) { return Tick(n); }));
     done->operation = source.form();
     uint64_t zeros = 0;
-    WF_ASSIGN(done->scale, StoredScale(t, source.scale()));
-    done->rounded = done->scale != source.scale() ? 1 : 0;
+    WF_ASSIGN(const float stored, StoredScale(t, source.scale()));
+    done->scale = source.scale();
+    scale_rest_ = ScaleRest(source.scale(), stored);
     for (uint64_t begin = 0; begin < t.elements(); begin += kConvertChunk) {
       const size_t n = source.Count(begin);
       WF_TRY(source.Read(begin, ternary_.data()));
       for (size_t i = 0; i < n; ++i) zeros += ternary_[i] == 0 ? 1 : 0;
-      WF_TRY(PutTernary(t.type, n, done->scale));
+      WF_TRY(PutTernary(t.type, n, stored));
       WF_TRY(Tick(n));
     }
     done->zeros = static_cast<double>(zeros) / static_cast<double>(t.elements());
@@ -95,6 +99,12 @@ class TensorWriter {
     if (stored > 0 && std::isfinite(stored)) return stored;
     return Unsupported("tensor " + Quote(t.source->name) + ": " + std::string(TensorTypeName(t.type)) +
                        " cannot hold its scale, " + FloatText(scale) + "; use --outtype bf16, f32 or i2_s");
+  }
+
+  Status WriteScaleRest(ConvertedTensor* done) {
+    done->operation = "rest of the scale";
+    done->scale = scale_rest_;
+    return writer_.WriteTensorData(&scale_rest_, sizeof(scale_rest_));
   }
 
   Status WriteFloats(const PlannedTensor& t, ConvertedTensor* done) {
@@ -138,6 +148,7 @@ class TensorWriter {
   std::vector<int8_t> ternary_;
   std::vector<float> floats_;
   std::vector<uint8_t> bytes_;
+  float scale_rest_ = 1;  // of the last ternary tensor
 };
 
 // Nothing that exists may be lost by the rename but an older output.
@@ -171,7 +182,7 @@ inline Status CheckOutput(const ConvertPlan& plan, const std::string& output) {
 
 inline void SumUp(const ConvertPlan& plan, ConvertReport* r) {
   double zeros = 0;
-  uint64_t floats = 0, overflow_free = 0;
+  uint64_t floats = 0;
   for (const ConvertedTensor& t : r->tensors) {
     uint64_t n = 1;
     for (const uint64_t d : t.ne) n *= d;
@@ -180,7 +191,6 @@ inline void SumUp(const ConvertPlan& plan, ConvertReport* r) {
     if (t.ternary) {
       r->ternary_parameters += n;
       zeros += t.zeros * static_cast<double>(n);
-      overflow_free += t.rounded;
     } else {
       floats += t.rounded;
     }
@@ -191,10 +201,6 @@ inline void SumUp(const ConvertPlan& plan, ConvertReport* r) {
   if (floats != 0) {
     r->notices.push_back(std::to_string(floats) + " values of float tensors were rounded: --outtype " + type +
                          " cannot hold them exactly");
-  }
-  if (overflow_free != 0) {
-    r->notices.push_back("the scales of " + std::to_string(overflow_free) + " ternary tensors were rounded to " + type +
-                         "; --outtype i2_s and f32 keep them exactly");
   }
 }
 
@@ -221,6 +227,8 @@ WF_MODEL_INLINE const char* ConvertOpName(ConvertOp op) noexcept {
       return "take ternary values";
     case ConvertOp::kUnpack:
       return "unpack";
+    case ConvertOp::kScaleRest:
+      return "rest of the scale";
   }
   return "?";
 }

@@ -22,7 +22,8 @@
 namespace wf {
 
 // How the ternary projections are stored. The embedding is F16 beside I2_S, else of the same type; norms and biases
-// are F32; low-rank factors have the embedding's type.
+// are F32; low-rank factors have the embedding's type. Where F16 or BF16 cannot hold a tensor's scale, a ".scale" tensor
+// beside it holds the factor that is missing, so that all outtypes of a checkpoint run with the same scales.
 enum class OutType : uint8_t { kF32, kF16, kBF16, kI2_S };
 inline constexpr const char* kOutTypeNames[] = {"f32", "f16", "bf16", "i2_s"};
 // kInvalidArgument listing the known names.
@@ -35,6 +36,7 @@ enum class ConvertOp : uint8_t {
   kTernarise,  // by absmean, or taken as they are if they are ternary already
   kTernary,    // floats that must be ternary already
   kUnpack,     // packed 2-bit codes with a scale
+  kScaleRest,  // made: 1 number, what the scale of the tensor before it lost to its 16-bit type
 };
 
 struct PlannedTensor {
@@ -75,7 +77,7 @@ struct ConvertedTensor {
   bool ternary = false;
   float scale = 0;       // ternary: as stored
   double zeros = 0;      // ternary: share of zeros, 0 to 1
-  uint64_t rounded = 0;  // values, the scale of a ternary tensor included, that the type could not hold exactly
+  uint64_t rounded = 0;  // values of a float tensor that the type could not hold exactly
 };
 
 struct ConvertReport {

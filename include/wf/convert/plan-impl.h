@@ -226,7 +226,15 @@ class Planner {
     } else if (s.scale != nullptr) {
       WF_ASSIGN(p_.tensors.back().scale, WeightScale(*s.scale));
     }
-    return OkStatus();
+    return PlanScaleRest(gguf.substr(0, gguf.rfind('.')) + ".scale", *w, type);
+  }
+
+  // Beside a tensor of 16-bit floats, unless its scale is known already to fit.
+  Status PlanScaleRest(const std::string& gguf, const SafetensorsTensor& w, TensorType type) {
+    if (type != TensorType::kF16 && type != TensorType::kBF16) return OkStatus();
+    const float scale = p_.tensors.back().scale;
+    if (scale != 0 && DecodeFloat(EncodeFloat(scale, type), type) == scale) return OkStatus();
+    return Add(gguf, w, {1}, TensorType::kF32, ConvertOp::kScaleRest);
   }
 
   // The factor that a packed weight's ternary values are multiplied by.

@@ -203,6 +203,15 @@ inline float DecodeFloat(uint32_t bits, TensorType type) noexcept {
   return type == TensorType::kF16 ? F32FromF16(h) : F32FromBf16(h);
 }
 
+// The factor f for which stored * f is the scale, in f32 to the last bit where there is one.
+inline float ScaleRest(float scale, float stored) noexcept {
+  const float f = scale / stored;
+  for (const float c : {f, std::nextafter(f, 0.0f), std::nextafter(f, 2 * f)}) {
+    if (stored * c == scale) return c;
+  }
+  return f;
+}
+
 // Index in the source of element i of the output.
 inline uint64_t SourceIndex(const PlannedTensor& t, uint64_t i) noexcept {
   if (t.op != ConvertOp::kTranspose) return i;

@@ -63,6 +63,10 @@ class Verifier {
       if (g == nullptr || g->type != t.type || g->bytes != t.bytes || g->elements() != t.elements()) {
         return InternalError("tensor " + Quote(t.name) + " was not written as planned");
       }
+      if (t.op == ConvertOp::kScaleRest) {
+        WF_TRY(CompareScaleRest(t, *g, report_.tensors[i - 1].scale));
+        continue;
+      }
       WF_TRY(IsTernary(t.op) ? CompareTernary(t, *g, report_.tensors[i].scale) : CompareFloats(t, *g));
       plan_.source->Release(*t.source);
       Spent(*g, g->bytes);
@@ -73,7 +77,7 @@ class Verifier {
  private:
   static uint64_t Elements(const ConvertPlan& plan) {
     uint64_t n = 0;
-    for (const PlannedTensor& t : plan.tensors) n += t.elements();
+    for (const PlannedTensor& t : plan.tensors) n += t.op == ConvertOp::kScaleRest ? 0 : t.elements();
     return n;
   }
   static Status Differs(const PlannedTensor& t, uint64_t i, float expected, float found) {
@@ -101,8 +105,9 @@ class Verifier {
     WF_ASSIGN(TernarySource source, TernarySource::Open(t, plan_.source.get(), [](uint64_t) { return OkStatus(); }));
     const bool packed = t.type == TensorType::kI2_S;
     const float expected = packed ? source.scale() : DecodeFloat(EncodeFloat(source.scale(), t.type), t.type);
-    const float stored = packed ? LoadLe<float>(g.data + t.elements() / 4) : scale;
-    if (stored != expected || scale != expected) {
+    const float stored = packed ? LoadLe<float>(g.data + t.elements() / 4) : expected;
+    stored_scale_ = stored;
+    if (stored != expected || scale != source.scale()) {
       return InternalError("verification of tensor " + Quote(t.name) + " failed: expected scale " +
                            FloatText(expected) + ", found " + FloatText(stored));
     }
@@ -119,6 +124,12 @@ class Verifier {
       WF_TRY(ticker_.Add(n));
     }
     return OkStatus();
+  }
+
+  Status CompareScaleRest(const PlannedTensor& t, const GgufTensor& g, float scale) const {
+    const float rest = LoadLe<float>(g.data);
+    if (rest == ScaleRest(scale, stored_scale_)) return OkStatus();
+    return Differs(t, 0, ScaleRest(scale, stored_scale_), rest);
   }
 
   Status CompareFloats(const PlannedTensor& t, const GgufTensor& g) {
@@ -144,6 +155,7 @@ class Verifier {
   std::vector<int8_t> ternary_;
   const GgufTensor* spent_of_ = nullptr;
   uint64_t spent_ = 0;
+  float stored_scale_ = 1;  // of the last ternary tensor, as its type holds it
 };
 
 // `path` is the temporary file, everything flushed.
