@@ -221,11 +221,18 @@ def check_file(path, folder, outtype):
                 magnitudes = np.unique(np.abs(floats[floats != 0]))
                 assert magnitudes.size == 1
                 got_scale = magnitudes[0]
-            # Sums in another order may differ in the last place of f32, before they are rounded to the type.
-            near = {to_type(np.asarray(s, np.float32), outtype.upper()).item() for s in
-                    (scale, np.nextafter(scale, np.float32(0)), np.nextafter(scale, np.float32(9)))}
-            exact = {to_type(np.asarray(scale, np.float32), outtype.upper()).item()}
-            assert got_scale.item() in (exact if tensors[base + ".weight"].dtype == np.uint8 else near), base
+            # The value stored is the rounded scale; with the .scale tensor, if there is one, it is the whole scale.
+            # Sums in another order may differ in the last place of f32.
+            near = [np.float32(s) for s in (scale, np.nextafter(scale, np.float32(0)), np.nextafter(scale, np.float32(9)))]
+            if tensors[base + ".weight"].dtype == np.uint8:
+                near = [np.float32(scale)]
+            assert got_scale.item() in [to_type(np.asarray(s), outtype.upper()).item() for s in near], base
+            if block + name + ".scale" in out:
+                id_, ne, raw = out[block + name + ".scale"]
+                assert (id_, ne) == (0, [1]) and outtype in ("f16", "bf16")
+                seen.add(block + name + ".scale")
+                got_scale = np.float32(got_scale) * as_f32(id_, ne, raw)[0]
+            assert np.float32(got_scale) in near, base
             seen.add(block + name + ".weight")
             compared += values.size
             if base + ".lrc_U" in tensors:

@@ -252,7 +252,14 @@ def test_it_listens_before_the_model_is_loaded(tmp_path):
         assert (m["id"], m["status"]) == ("slow", "loading")
         status, e = s.error(CHAT, chat())
         assert (status, e["code"]) == (503, "loading_model")
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+                break
+            except OSError:  # the server has not opened it yet
+                assert time.monotonic() < end
+                time.sleep(0.01)
         assert s.process.wait(PATIENCE) == 1
         assert "slow.gguf" in s.stderr()
 

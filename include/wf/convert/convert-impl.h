@@ -183,7 +183,9 @@ inline Status CheckOutput(const ConvertPlan& plan, const std::string& output) {
 inline void SumUp(const ConvertPlan& plan, ConvertReport* r) {
   double zeros = 0;
   uint64_t floats = 0;
-  for (const ConvertedTensor& t : r->tensors) {
+  for (size_t i = 0; i < r->tensors.size(); ++i) {
+    if (plan.tensors[i].op == ConvertOp::kScaleRest) continue;  // not the checkpoint's
+    const ConvertedTensor& t = r->tensors[i];
     uint64_t n = 1;
     for (const uint64_t d : t.ne) n *= d;
     r->parameters += n;

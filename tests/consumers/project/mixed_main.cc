@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Four modes in one program: each has its own kernels, its own table, and the same results.
 #include <cstdio>
+#include <initializer_list>
 
 #include "gemv.h"
 

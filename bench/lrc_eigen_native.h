@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Eigen's low-rank term compiled for the machine that builds the benchmark, behind plain functions: the only unit of
+// bench/ with -march=native, and the only one that includes Eigen.
+#ifndef WF_BENCH_LRC_EIGEN_NATIVE_H_
+#define WF_BENCH_LRC_EIGEN_NATIVE_H_
+
+#include <cstddef>
+
+#include "wf/kernels/args.h"
+
+namespace wf::bench {
+
+struct EigenTerm {
+  const void* u;
+  const void* v;
+  size_t rows, cols, rank;
+  const float* x;
+  float* t;
+  float* y;
+};
+using EigenFn = void (*)(const EigenTerm&);
+
+// y += U (V^T x); the fixed instance of this rank if there is one (64, 128, 256) and `fixed`, else the dynamic one.
+EigenFn FindEigen(FloatType storage, size_t rank, bool fixed);
+const char* EigenInstructionSets();
+
+}  // namespace wf::bench
+#endif  // WF_BENCH_LRC_EIGEN_NATIVE_H_
