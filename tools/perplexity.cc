@@ -101,8 +101,9 @@ wf::Status Run(const Options& o, const std::atomic<bool>& stop) {
   // Standard error of the mean, carried to the exponential.
   const double error = s.count > 1 ? std::sqrt(std::max(0.0, s.squares / n - mean * mean) / (n - 1)) : 0;
   if (o.as_json) {
-    std::printf("{\"tokens\":%zu,\"scored\":%zu,\"mean_nll\":%.9g,\"perplexity\":%.9g,\"perplexity_error\":%.9g,\"context\":%zu,\"isa\":\"%s\"}\n",
-                ids.size(), s.count, mean, std::exp(mean), std::exp(mean) * error, ctx, wf::isa::Name(t->isa()));
+    std::printf("{\"tokens\":%zu,\"scored\":%zu,\"mean_nll\":%.9g,\"perplexity\":%.9g,\"perplexity_error\":%.9g,\"context\":%zu,\"isa\":\"%s\",\"selftest_ms\":%.3f,\"selftest_values\":%zu}\n",
+                ids.size(), s.count, mean, std::exp(mean), std::exp(mean) * error, ctx, wf::isa::Name(t->isa()),
+                t->selftest_ms(), t->selftest_count());
   } else if (s.count == 0) {
     std::printf("one token: nothing to predict\n");
   } else {
