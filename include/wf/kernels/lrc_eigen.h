@@ -6,7 +6,16 @@
 #ifndef WF_KERNELS_LRC_EIGEN_H_
 #define WF_KERNELS_LRC_EIGEN_H_
 
+// GCC 12 at -O3 takes loops inside Eigen for endless ones, wherever they are inlined.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
+#endif
 #include <Eigen/Core>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
 #include <cstddef>
 #include <type_traits>
 

@@ -53,6 +53,10 @@ class SelfTest {
     return InternalError("self-test failed: kernel " + what + " of ISA " + isa::Name(k_.isa) +
                          " differs from the scalar definition; try WF_FORCE_ISA=scalar and report this");
   }
+  // Where row 0 of the output would lie if `row` lies at the beginning of v.
+  static float* Shifted(std::vector<float>& v, size_t row) {
+    return reinterpret_cast<float*>(reinterpret_cast<uintptr_t>(v.data()) - row * sizeof(float));
+  }
   static std::vector<size_t> SampleRows(size_t rows) {
     std::set<size_t> s = {0, rows - 1};
     for (size_t i = 0; i < 64; ++i) s.insert(rows * i / 64);
@@ -75,27 +79,27 @@ class SelfTest {
     }
     Fill(lrc, kTokens * (l.rank + 1));
     const TernaryInstance fast = FindTernary(k_.isa, l.type, l.rank), slow = FindTernary(isa::Id::kScalar, l.type, l.rank);
-    // Whole tiles from the sampled row on (the matrix product takes up to four rows at a time).
-    for (const size_t row : SampleRows(l.rows)) {
-      const size_t end = row % 16 == 0 && row + 4 <= l.rows ? row + 4 : row + 1;
-      const size_t n = end - row;
-      std::vector<float> want(kTokens * l.rows > 0 ? kTokens * n : 0), got(kTokens * n);
-      TernaryArgs a{.w = l.data, .k = l.k, .row_begin = row, .row_end = end, .w_scale = l.scale, .x = q.data(),
-                    .x_stride = stride, .x_sum = sum.data(), .act_scale = scale.data(), .tokens = 1, .y_stride = n,
+    const auto test = [&](const char* kernel, size_t row, size_t n, size_t tokens, auto slow_fn, auto fast_fn) -> Status {
+      std::vector<float> want(tokens * n), got(tokens * n);
+      // Kernels address y by absolute row: shifted, so that the small buffer is hit.
+      TernaryArgs a{.w = l.data, .k = l.k, .row_begin = row, .row_end = row + n, .w_scale = l.scale, .x = q.data(),
+                    .x_stride = stride, .x_sum = sum.data(), .act_scale = scale.data(), .tokens = tokens, .y_stride = n,
                     .bias = l.bias, .lrc_u = l.lrc_u, .lrc_type = l.lrc_type, .lrc_t = lrc.data(), .lrc_t_stride = l.rank,
                     .lrc_rank = l.rank};
-      const std::string what = "ternary " + std::string(TensorTypeName(l.type)) + " K=" + std::to_string(l.k) + " rank " +
-                               std::to_string(l.rank) + " (tensor " + l.name + ", row " + std::to_string(row) + ")";
-      // y is addressed by absolute row; shift it so that the small buffer is hit.
-      a.tokens = row % 16 == 0 ? kTokens : 1;
-      a.y = want.data() - row;
-      slow.gemm(a);
-      a.y = got.data() - row;
-      fast.gemm(a);
-      WF_TRY(Compare("gemm " + what, got.data(), want.data(), a.tokens * n, a.tokens * n * sizeof(float)));
-      fast.gemv(a);
-      WF_TRY(Compare("gemv " + what, got.data(), want.data(), n, n * sizeof(float)));
-    }
+      a.y = Shifted(want, row);
+      slow_fn(a);
+      a.y = Shifted(got, row);
+      fast_fn(a);
+      return Compare(std::string("ternary ") + kernel + " " + std::string(TensorTypeName(l.type)) + " K=" +
+                         std::to_string(l.k) + " rank " + std::to_string(l.rank) + " (tensor " + l.name + ", row " +
+                         std::to_string(row) + ")",
+                     got.data(), want.data(), got.size(), got.size() * sizeof(float));
+    };
+    for (const size_t row : SampleRows(l.rows)) WF_TRY(test("gemv", row, 1, 1, slow.gemv, fast.gemv));
+    // Whole tiles of rows and tokens, and what is left of them, at both ends.
+    const size_t tile = std::min<size_t>(5, l.rows);
+    WF_TRY(test("gemv", 0, tile, 1, slow.gemv, fast.gemv));
+    for (const size_t row : {size_t{0}, l.rows - tile}) WF_TRY(test("gemm", row, tile, kTokens, slow.gemm, fast.gemm));
     return l.rank == 0 ? OkStatus() : TestDenseRows(l.lrc_v, l.k, l.rank, l.lrc_type, l.name + " lrc_v");
   }
 
@@ -111,12 +115,13 @@ class SelfTest {
     AlignedBuffer<float> x;
     Fill(x, kTokens * k);
     for (const size_t row : SampleRows(rows)) {
-      const size_t n = std::min<size_t>(rows - row, row % 16 == 0 ? 5 : 1), tokens = row % 16 == 0 ? kTokens : 1;
+      const bool tile = row == 0;  // several rows and tokens at a time, once
+      const size_t n = tile ? std::min<size_t>(rows, 5) : 1, tokens = tile ? kTokens : 1;
       std::vector<float> want(tokens * n), got(tokens * n);
       DenseArgs a{.w = data, .k = k, .row_begin = row, .row_end = row + n, .x = x.data(), .x_stride = k, .tokens = tokens,
-                  .y = want.data() - row, .y_stride = n};
+                  .y = Shifted(want, row), .y_stride = n};
       ref_.dense[static_cast<int>(f)](a);
-      a.y = got.data() - row;
+      a.y = Shifted(got, row);
       k_.dense[static_cast<int>(f)](a);
       WF_TRY(Compare("dense K=" + std::to_string(k) + " (tensor " + name + ", row " + std::to_string(row) + ")", got.data(),
                      want.data(), tokens * n, tokens * n * sizeof(float)));
