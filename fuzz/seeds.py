@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes small seeds for the fuzz harnesses: fuzz/seeds.py OUT makes OUT/gguf/ and OUT/safetensors/, one
-file for each value type, tensor type and dtype. Standard library only; nothing here is kept in the repository."""
+"""Writes small seeds for the fuzz harnesses, fuzz/seeds.py OUT makes OUT/NAME/ for each fuzz/NAME.cc: a file for each
+value type, tensor type and dtype, texts of several scripts, and templates with each construct. Standard library
+only; nothing here is kept in the repository."""
 
 import json
 import os
@@ -61,9 +62,56 @@ def safetensors_seeds():
         yield name, {"a": a, "b": b, "c": c}, 3 * n
 
 
+def tokenizer_seeds():
+    yield "empty", b""
+    yield "ascii", b"To be, or not to be: that is the question.\n\n  \tWhether 'tis 12345 nobler...\r\n"
+    yield "scripts", "Grüße, Ἰλιάδα, שלום, नमस्ते, 日本語テキスト, 한국어, e\u0301 \U0001f469\u200d\U0001f4bb\u00a0\u3000".encode()
+    yield "specials", b"<|endoftext|><|begin_of_text|><s></s><|im_start|>user\nhi<|im_end|> <|not_special|>"
+    yield "not-utf8", b"ab\xff\xfe\xc0\x80\xed\xa0\x80\xf4\x90\x80\x80 \xe2\x82"
+    yield "control", bytes(range(32)) + b"\x7f"
+    yield "long", b"a" * 4096 + b" " * 4096
+
+
+CHATML = """{%- for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + (m.content or '') | trim + '<|im_end|>\\n' }}
+{%- endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+TEMPLATES = {
+    "empty": "",
+    "text": "no tags { % } #",
+    "chatml": CHATML,
+    "loop": "{% for k, v in d.items() %}{{ loop.index }}{{ loop.last }}{{ k }}={{ v }}{% else %}none{% endfor %}",
+    "loop-if": "{% for i in range(9) if i is odd %}{{ loop.previtem }}{% if i == 5 %}{% break %}{% endif %}{% endfor %}",
+    "macro": "{% macro f(a, b=2) %}{{ a }}-{{ b }}{{ caller() if caller }}{% endmacro %}{% call f(1, b=n) %}x{% endcall %}",
+    "namespace": "{% set ns = namespace(i=0) %}{% for x in l %}{% set ns.i = ns.i + x %}{% endfor %}{{ ns.i }}",
+    "set": "{% set t %}{{ s | upper }}{% endset %}{% set a, b = 1, 2 %}{{ t ~ a ~ b }}",
+    "filters": "{{ l | sort | join(', ') }}{{ d | tojson(indent=2) }}{{ messages | map(attribute='role') | list | length }}",
+    "methods": "{{ s.split(',')[0].strip().startswith('H') }}{{ s.replace('o', '0')[::-1] }}{{ '%s %d' | format(s, n) }}",
+    "tests": "{{ s is string and l is iterable and missing is not defined and d is mapping and n is number }}",
+    "operators": "{{ (1 + 2) * 3 // 2 % 4 ** 2 - -n }}{{ 'a' in s or not 1 < 2 <= 3 }}{{ 1 if f else [1, (2,), {'k': none}] }}",
+    "raise": "{% if messages | length > 3 %}{{ raise_exception('too many') }}{% endif %}",
+    "comment": "{#- gone -#} {% raw %}{{ kept }}{% endraw %} {%+ if true -%} x {% endif +%}",
+    "time": "{{ strftime_now('%d %b %Y') }}",
+    "generation": "{% generation %}{{ messages[-1].content }}{% endgeneration %}{{ messages[1:] | tojson }}",
+    "unclosed": "{% for x in l %}{{ x",
+}
+
+
+def template_seeds():
+    for name, text in TEMPLATES.items():
+        yield name, text.encode()
+    model = os.path.join(os.path.dirname(__file__), "..", "models", "bard", "tokenizer_config.json")
+    if os.path.exists(model):
+        with open(model, encoding="utf-8") as f:
+            template = json.load(f).get("chat_template")
+        if template:
+            yield "sample-model", template.encode()
+
+
 def main(out):
-    for folder in ("gguf", "safetensors"):
+    for folder, seeds in {"gguf": (), "safetensors": (), "tokenizer": tokenizer_seeds(), "chat_template": template_seeds()}.items():
         os.makedirs(os.path.join(out, folder), exist_ok=True)
+        for name, data in seeds:
+            with open(os.path.join(out, folder, name), "wb") as f:
+                f.write(data)
     for name, data in gguf_seeds():
         with open(os.path.join(out, "gguf", name), "wb") as f:
             f.write(data)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bodies of errors.h.
-#include "wf/base/quote.h"
 #include "server/errors.h"
 
 #include <boost/json.hpp>
+
+#include "wf/base/quote.h"
 
 namespace wf::server {
 namespace {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of fields (params.h). A row names where a field is known, its type and range, and what it sets; a field
 // whose function is not built in is known all the same: its neutral value passes, any other is 422, never dropped.
-#include "wf/base/quote.h"
 #include "server/fields.h"
 
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+
+#include "wf/base/quote.h"
 
 namespace wf::server {
 namespace {

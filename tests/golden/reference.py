@@ -66,11 +66,17 @@ class Projection:
 
 
 class Reference:
-    def __init__(self, folder, dtype=np.float64):
+    """`stored`: the float type of embedding and low-rank factors in the file that is the object of comparison (I2_S
+    files keep them in float16, which rounds values below 2^-14); None: as in the checkpoint."""
+
+    def __init__(self, folder, dtype=np.float64, stored=None):
         folder = pathlib.Path(folder)
         self.dtype = dtype
         self.config = c = json.loads((folder / "config.json").read_text())
         self.tensors = t = read_safetensors(folder)
+        for name in t if stored is not None else ():
+            if "lrc_" in name or "embed_tokens" in name:
+                t[name] = t[name].astype(stored).astype(np.float32)
         self.heads, self.kv_heads = c["num_attention_heads"], c["num_key_value_heads"]
         self.dim = c.get("head_dim", c["hidden_size"] // self.heads)
         self.eps = c["rms_norm_eps"]

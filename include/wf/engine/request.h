@@ -45,7 +45,7 @@ struct Timings {
   int64_t seed = -1;             // the seed that was used; -1 if none was (greedy)
 };
 
-// A piece of one request's output. Texts of all events, concatenated, are the answer: valid UTF-8, no
+// A piece of one request's output. The first is empty: the request has left the queue. Texts of all events, concatenated, are the answer: valid UTF-8, no
 // code point split, nothing that a stop string later takes back.
 struct Event {
   std::string text;

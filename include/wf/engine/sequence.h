@@ -29,6 +29,7 @@ class Sequence {
   void Next(float* logits, size_t n, std::span<const int32_t> banned, const Transformer& transformer);
   void End(FinishReason reason, StopType type, Status status);
   void EndAtDeadline();  // kLength with timed_out if there are tokens, else kDeadline
+  void EmitBegin() { sink_(Event()); }  // the request has a place: an event without anything in it
   void EmitLast();       // after End(): the event that ends the request
 
   bool ended() const noexcept { return last.finished; }
