@@ -2,6 +2,7 @@
 // The bodies of model, cache, decode and engine, compiled once for wf::model.
 #include "wf/cache/kv_pool-impl.h"
 #include "wf/decode/sampler-impl.h"
+#include "wf/decode/sampling-impl.h"
 #include "wf/engine/engine-impl.h"
 #include "wf/engine/sequence-impl.h"
 #include "wf/model/config-impl.h"

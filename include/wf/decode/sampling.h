@@ -30,6 +30,6 @@ Status Validate(const SamplingParams& p, int32_t vocab);
 
 }  // namespace wf
 #if !WF_MODEL_COMPILED
-#include "wf/decode/sampler-impl.h"
+#include "wf/decode/sampling-impl.h"
 #endif
 #endif  // WF_DECODE_SAMPLING_H_

@@ -15,7 +15,7 @@
 #include "wf/base/bytes.h"
 #include "wf/base/quote.h"
 #include "wf/formats/gguf.h"
-#include "wf/formats/gguf_layout.h"
+#include "wf/formats/gguf_layout-impl.h"
 
 namespace wf {
 

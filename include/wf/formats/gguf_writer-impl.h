@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bodies of gguf_writer.h. Metadata is kept packed as it will lie in the file; the tensor table and all
-// offsets are computed once, by the rules that the reader checks (gguf_layout.h).
+// offsets are computed once, by the rules that the reader checks (gguf_layout-impl.h).
 #ifndef WF_FORMATS_GGUF_WRITER_IMPL_H_
 #define WF_FORMATS_GGUF_WRITER_IMPL_H_
 
@@ -11,7 +11,7 @@
 
 #include "wf/base/bytes.h"
 #include "wf/base/quote.h"
-#include "wf/formats/gguf_layout.h"
+#include "wf/formats/gguf_layout-impl.h"
 #include "wf/formats/gguf_writer.h"
 
 namespace wf {

@@ -11,11 +11,9 @@
 #include "wf/base/inline.h"
 #include "wf/base/status.h"
 #include "wf/formats/gguf.h"
+#include "wf/model/registry.h"
 
 namespace wf {
-
-enum class Activation : uint8_t { kSilu, kRelu2 };  // of the FFN's gate
-enum class RopeKind : uint8_t { kNeox, kNorm };     // pairs (i, i + n/2) or (2i, 2i + 1)
 
 struct Config {
   std::string architecture;  // general.architecture

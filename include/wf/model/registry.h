@@ -3,11 +3,13 @@
 #ifndef WF_MODEL_REGISTRY_H_
 #define WF_MODEL_REGISTRY_H_
 
+#include <cstdint>
 #include <string_view>
 
-#include "wf/model/config.h"
-
 namespace wf {
+
+enum class Activation : uint8_t { kSilu, kRelu2 };  // of the FFN's gate
+enum class RopeKind : uint8_t { kNeox, kNorm };     // pairs (i, i + n/2) or (2i, 2i + 1)
 
 struct Architecture {
   std::string_view name;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rules of GGUF that the reader and the writer share: sizes of values, lengths of names, alignment,
 // bytes of a tensor. What one writes by these rules, the other accepts. Not for users of either.
-#ifndef WF_FORMATS_GGUF_LAYOUT_H_
-#define WF_FORMATS_GGUF_LAYOUT_H_
+#ifndef WF_FORMATS_GGUF_LAYOUT_IMPL_H_
+#define WF_FORMATS_GGUF_LAYOUT_IMPL_H_
 
 #include <cstdint>
 #include <string>
@@ -127,4 +127,4 @@ inline Status GgufTensorBytes(TensorType type, const uint64_t (&ne)[4], uint64_t
 }
 
 }  // namespace wf::detail
-#endif  // WF_FORMATS_GGUF_LAYOUT_H_
+#endif  // WF_FORMATS_GGUF_LAYOUT_IMPL_H_
