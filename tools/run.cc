@@ -31,7 +31,7 @@ extern "C" void OnSignal(int) {
 
 struct Options {
   std::string model, prompt, ids, decode = "ar", kv_type = "f16";
-  bool chat = false, as_json = false, has_prompt = false;
+  bool chat = false, as_json = false, has_prompt = false, has_ids = false;
   int64_t n = -1, ctx = 0;
   int threads = 0;
   std::optional<float> temp, top_p, min_p, repeat_penalty;  // not given: the model's
@@ -100,7 +100,7 @@ wf::Request MakeRequest(const Options& o, std::vector<int32_t> prompt) {
 
 wf::Status RunOnce(wf::Engine& engine, const Options& o) {
   std::vector<int32_t> prompt;
-  if (!o.ids.empty()) {
+  if (o.has_ids) {
     WF_ASSIGN(prompt, wf::ParseIds(o.ids));
   } else {
     WF_ASSIGN(prompt, engine.model().tokenizer().Encode(o.prompt, /*add_special=*/true, /*parse_special=*/true));
@@ -189,7 +189,8 @@ int main(int argc, char** argv) {
   chat->excludes(as_json);
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
   o.has_prompt = prompt->count() != 0;
-  if (!o.chat && !o.has_prompt && ids->count() == 0) return wf::UsageError(kProgram, "one of -p, --ids and --chat is required");
+  o.has_ids = ids->count() != 0;
+  if (!o.chat && !o.has_prompt && !o.has_ids) return wf::UsageError(kProgram, "one of -p, --ids and --chat is required");
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   const wf::Status status = Run(o);

@@ -26,9 +26,8 @@ def run(program, *args, isa=None, **kwargs):
     env.pop("WF_FORCE_ISA", None)
     if isa is not None:
         env["WF_FORCE_ISA"] = isa
-    return subprocess.run(
-        [str(BIN / program), *map(str, args)], capture_output=True, text=True, timeout=300, check=False, env=env, **kwargs
-    )
+    command = [str(BIN / program), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=env, **kwargs)
 
 
 def succeed(program, *args, **kwargs):

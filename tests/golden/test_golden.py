@@ -91,7 +91,8 @@ def test_outtypes_agree(form):
     parts may be off in the last bit)."""
     reports = form.reports
     rows = {t: np.concatenate(form.best(t)) for t in OUTTYPES}
-    exact = {t: not rounded(r) and not any(x["name"].endswith(".scale") for x in r["tensors"]) for t, r in reports.items()}
+    in_two_parts = {t: any(x["name"].endswith(".scale") for x in r["tensors"]) for t, r in reports.items()}
+    exact = {t: not rounded(reports[t]) and not in_two_parts[t] for t in OUTTYPES}
     assert exact["f32"]
     for t in OUTTYPES:
         identical = np.array_equal(rows[t], rows["f32"])
@@ -106,8 +107,17 @@ def test_outtypes_agree(form):
         assert np.array_equal(rows["f16"], rows["i2_s"])
 
 
+def hold_against_oracle(form, case, ids):
+    """Where a continuation leaves the expected one, the oracle must be undecided between the two tokens."""
+    at = next((i for i, (a, b) in enumerate(zip(ids, case["greedy_ids"])) if a != b), None)
+    assert at is not None, f"{ids} and {case['greedy_ids']}: one ends in the middle of the other"
+    row = Reference(form.folder).logits(case["ids"] + ids[:at])[-1]
+    assert abs(row[ids[at]] - row[case["greedy_ids"][at]]) <= MARGIN
+
+
 @pytest.mark.parametrize("outtype", OUTTYPES)
 def test_greedy(form, outtype):
+    """All 64 tokens as expected where the margin is clear. Where it is not, another choice must be one of rounding."""
     sure = agree = unsure = 0
     for isa, threads in configurations(form, outtype):
         for i, case in enumerate(form.cases):
@@ -126,7 +136,9 @@ def test_greedy(form, outtype):
                 sure += 1
             else:
                 unsure, agree = unsure + 1, agree + same
-    print(f"{form.name} {outtype}: {sure} continuations as expected; {agree} of the {unsure} with a margin of at most {MARGIN}")
+                if not same:
+                    hold_against_oracle(form, case, out["ids"])
+    print(f"{form.name} {outtype}: {sure} continuations as expected; {agree} of the other {unsure}")
 
 
 def test_a_prompt_alone(form):
@@ -137,8 +149,8 @@ def test_a_prompt_alone(form):
 
 
 def test_f16_cache(form):
-    """K and V rounded to f16 (11 bits) move every row a little: an activation or two of each rounds the other way, which
-    between float32 and float64 happens to few rows. 0.04 on average is seen, of logits that deviate by 3 to 4; no
+    """K and V rounded to f16 (11 bits) move every row a little: an activation or two of each rounds the other way, as
+    happens to few rows between float32 and float64. 0.04 on average is seen, of logits that deviate by 3 to 4; no
     choice with a clear margin may change."""
     for i, (a, b) in enumerate(zip(form.logits("i2_s", kv_type="f16"), form.best("i2_s"))):
         mean, most = distance(a, b)
@@ -161,6 +173,8 @@ def test_mean_nll(form):
     """wf-perplexity's figure is that of the expected values' authors: a difference of logits of MEAN moves a
     log-softmax by at most twice that on average."""
     for i, case in enumerate(form.cases):
-        r = json.loads(succeed("wf-perplexity", "-m", form.file("f32"), "--ids", join(case["ids"]), "--json", "--kv-type", "f32").stdout)
+        ids = join(case["ids"])
+        out = succeed("wf-perplexity", "-m", form.file("f32"), "--ids", ids, "--json", "--kv-type", "f32").stdout
+        r = json.loads(out)
         assert r["scored"] == len(case["ids"]) - 1
         assert abs(r["mean_nll"] - case["nll_per_token"]) <= 2 * MEAN, f"case {i}"

@@ -70,7 +70,7 @@ def test_logits_are_the_oracles(toy, outtype):
 
 @pytest.mark.parametrize("outtype", ["f32", "i2_s"])
 def test_isas_and_threads_agree_bit_for_bit(toy, outtype):
-    prompts = PROMPTS[-8:]  # 3, 4, 7, ... 70 tokens
+    prompts = PROMPTS[-8:]  # 2 to 70 tokens
     want = toy.logits(outtype, prompts=prompts)
     for isa in isas(toy.file("i2_s")):
         for threads in (1, 2):

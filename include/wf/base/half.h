@@ -10,6 +10,8 @@
 
 namespace wf {
 
+enum class FloatType : uint8_t { kF32, kF16, kBF16 };  // storage of low-rank factors, head, K and V
+
 inline constexpr float F32FromBf16(uint16_t h) noexcept { return std::bit_cast<float>(uint32_t{h} << 16); }
 
 inline constexpr uint16_t Bf16FromF32(float f) noexcept {

@@ -68,7 +68,9 @@ WF_MODEL_INLINE int32_t Sampler::Sample(float* logits, size_t n, std::span<const
 }
 
 WF_MODEL_INLINE int32_t Sampler::Draw(float* logits, size_t n) {
-  for (size_t i = 0; i < n; ++i) logits[i] /= params_.temperature;
+  float top = -INFINITY;  // taken off first, so that no temperature, however small, makes an infinity of the best logit
+  for (size_t i = 0; i < n; ++i) top = std::max(top, logits[i]);
+  for (size_t i = 0; i < n; ++i) logits[i] = (logits[i] - top) / params_.temperature;
   kernels_->softmax({.x = logits, .p = logits, .n = n});  // probabilities from here on
   const bool top_k = params_.top_k > 0 && static_cast<size_t>(params_.top_k) < n;
   const double u = rng_.Uniform();

@@ -8,14 +8,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "wf/base/half.h"
+
 namespace wf {
 
+inline constexpr size_t kMaxTernaryK = 66052;  // 2 * 127 * K < 2^24: the sum is exact as an f32, too
 inline constexpr int kDynamic = -1;  // a rank that is known at run time only; 0: no low-rank term
 
-enum class FloatType : uint8_t { kF32, kF16, kBF16 };  // storage of low-rank factors, head, K and V
-
 // y[t][r] = fma((float)(sum_k T[r][k] * q[t][k]) / act_scale[t], w_scale, bias[r] + U[r] . lrc_t[t])
-// for r in [row_begin, row_end), t in [0, tokens). The sum is exact in int32 (K <= 66052). Without bias and
+// for r in [row_begin, row_end), t in [0, tokens). The sum is exact in int32 (K <= kMaxTernaryK). Without bias and
 // low-rank term the addend is 0, which leaves the order of formats.md 4.1: divide, then multiply.
 struct TernaryArgs {
   const void* w = nullptr;           // the tensor's first byte, rows of k weights in the block type's layout

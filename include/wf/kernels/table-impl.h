@@ -69,6 +69,8 @@ inline const TernaryRow* TernaryRows(size_t* count) {
 }  // namespace WF_MODE_NS
 }  // namespace detail
 
+inline namespace WF_MODE_NS {
+
 WF_LIB_INLINE uint32_t CompiledIsas() noexcept { return WF_ISA_MASK; }
 
 WF_LIB_INLINE const KernelTable& Kernels(isa::Id id) {
@@ -97,5 +99,6 @@ WF_LIB_INLINE TernaryInstance FindTernary(isa::Id id, TensorType type, size_t ra
   return best;
 }
 
+}  // namespace WF_MODE_NS
 }  // namespace wf
 #endif  // WF_KERNELS_TABLE_IMPL_H_

@@ -25,19 +25,24 @@ struct KernelTable {
   void (*softmax)(const SoftmaxArgs&) noexcept = nullptr;
 };
 
-// `id` must be compiled (WF_ISA_MASK) and supported by this CPU.
-const KernelTable& Kernels(isa::Id id);
-
-// A ternary product: the instance with exactly this rank if it is in the matrix, else the dynamic one.
 struct TernaryInstance {
   void (*gemv)(const TernaryArgs&) noexcept = nullptr;  // null: no kernel for this tensor type
   void (*gemm)(const TernaryArgs&) noexcept = nullptr;
   int rank = 0;  // the template argument: 0, a fixed rank, or kDynamic
 };
+
+inline namespace WF_MODE_NS {  // each mode has its own table: what is compiled differs
+
+// `id` must be compiled (WF_ISA_MASK) and supported by this CPU.
+const KernelTable& Kernels(isa::Id id);
+
+// A ternary product: the instance with exactly this rank if it is in the matrix, else the dynamic one.
 TernaryInstance FindTernary(isa::Id id, TensorType type, size_t rank);
 
 // ISAs that this build has, as a mask of kRank bits.
 uint32_t CompiledIsas() noexcept;
+
+}  // namespace WF_MODE_NS
 
 }  // namespace wf
 #if !WF_LIB_COMPILED

@@ -157,6 +157,10 @@ class WeightLoader {
     l.data = t->data;
     l.k = k;
     l.rows = rows;
+    if (k > kMaxTernaryK) {
+      return Unsupported(g_.name() + ": tensor '" + name + "' has rows of " + std::to_string(k) + " weights; sums stay exact up to " +
+                         std::to_string(kMaxTernaryK));
+    }
     WF_TRY(Scale(*t, &l));
     if (const GgufTensor* s = Find(base + ".scale"); s != nullptr) {
       WF_ASSIGN(const float* v, VectorOf(*s, 1));

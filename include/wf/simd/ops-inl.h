@@ -10,7 +10,7 @@
 #endif
 #include <cstring>
 
-#include "wf/kernels/args.h"
+#include "wf/base/half.h"
 #include "wf/simd/region-inl.h"
 
 #if defined(__clang__)
