@@ -89,6 +89,18 @@ def to_type(x, name):
     return x
 
 
+def stored_scale(scale, name):
+    """A scale in a file of this type: exact, or the next larger value that the type has."""
+    x = np.asarray(scale, np.float32)
+    if name == "F16":
+        h = x.astype(np.float16)
+        return float(h if np.float32(h) >= x else np.nextafter(h, np.float16(np.inf)))
+    if name == "BF16":
+        bits = x.view(np.uint32)
+        return float(((bits + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32))
+    return float(x)
+
+
 def decode_i2s(raw, n):
     codes = raw[: n // 4].reshape(-1, 32)
     groups = np.stack([(codes >> s) & 3 for s in (6, 4, 2, 0)], axis=1)  # group, quarter, byte
@@ -226,7 +238,7 @@ def check_file(path, folder, outtype):
             near = [np.float32(s) for s in (scale, np.nextafter(scale, np.float32(0)), np.nextafter(scale, np.float32(9)))]
             if tensors[base + ".weight"].dtype == np.uint8:
                 near = [np.float32(scale)]
-            assert got_scale.item() in [to_type(np.asarray(s), outtype.upper()).item() for s in near], base
+            assert got_scale.item() in [stored_scale(s, outtype.upper()) for s in near], base
             if block + name + ".scale" in out:
                 id_, ne, raw = out[block + name + ".scale"]
                 assert (id_, ne) == (0, [1]) and outtype in ("f16", "bf16")

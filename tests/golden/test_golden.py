@@ -87,12 +87,10 @@ def rounded(report):
 
 def test_outtypes_agree(form):
     """The ternary values and scales of all outtypes are the same, so logits may differ only by what a type cannot
-    hold: bit-equal where the converter reports no rounding and no scale in two parts (16-bit floats: the product of the
-    parts may be off in the last bit)."""
+    hold: bit-equal where the converter reports no rounding."""
     reports = form.reports
     rows = {t: np.concatenate(form.best(t)) for t in OUTTYPES}
-    in_two_parts = {t: any(x["name"].endswith(".scale") for x in r["tensors"]) for t, r in reports.items()}
-    exact = {t: not rounded(reports[t]) and not in_two_parts[t] for t in OUTTYPES}
+    exact = {t: not rounded(reports[t]) for t in OUTTYPES}
     assert exact["f32"]
     for t in OUTTYPES:
         identical = np.array_equal(rows[t], rows["f32"])

@@ -26,7 +26,8 @@ class ThreadPool {
 
   int threads() const noexcept;
 
-  // Calls f(begin, end, worker) for pieces of [0, n) of `grain` elements (the last may be shorter), on all threads,
+  // Calls f(begin, end, worker) for pieces of [0, n) of `grain` elements (the last may be shorter; a single
+  // thread takes all at once), on all threads,
   // and returns when all are done. worker in [0, threads()). f must not throw and must not call the pool.
   template <class F>
   void ParallelFor(size_t n, size_t grain, const F& f) {

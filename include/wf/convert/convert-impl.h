@@ -64,7 +64,7 @@ class TensorWriter {
     WF_ASSIGN(TernarySource source, TernarySource::Open(t, plan_.source.get(), [this](uint64_t n) { return Tick(n); }));
     done->operation = source.form();
     uint64_t zeros = 0;
-    WF_ASSIGN(const float stored, StoredScale(t, source.scale()));
+    WF_ASSIGN(const float stored, CheckedScale(t, source.scale()));
     done->scale = source.scale();
     scale_rest_ = ScaleRest(source.scale(), stored);
     for (uint64_t begin = 0; begin < t.elements(); begin += kConvertChunk) {
@@ -92,10 +92,8 @@ class TensorWriter {
     return writer_.WriteTensorData(bytes_.data(), size * n);
   }
 
-  // The scale as the type holds it: I2_S and F32 exactly.
-  static Result<float> StoredScale(const PlannedTensor& t, float scale) {
-    if (t.type == TensorType::kI2_S) return scale;
-    const float stored = DecodeFloat(EncodeFloat(scale, t.type), t.type);
+  static Result<float> CheckedScale(const PlannedTensor& t, float scale) {
+    const float stored = StoredScale(scale, t.type);
     if (stored > 0 && std::isfinite(stored)) return stored;
     return Unsupported("tensor " + Quote(t.source->name) + ": " + std::string(TensorTypeName(t.type)) +
                        " cannot hold its scale, " + FloatText(scale) + "; use --outtype bf16, f32 or i2_s");

@@ -203,6 +203,15 @@ inline float DecodeFloat(uint32_t bits, TensorType type) noexcept {
   return type == TensorType::kF16 ? F32FromF16(h) : F32FromBf16(h);
 }
 
+// A scale as the type holds it: exactly, or rounded away from zero. Then the missing factor is below 1, where f32 is
+// fine enough for the product to be the scale to the last bit.
+inline float StoredScale(float scale, TensorType type) noexcept {
+  if (type == TensorType::kI2_S) return scale;
+  const uint32_t bits = EncodeFloat(scale, type);
+  const float stored = DecodeFloat(bits, type);
+  return stored < scale ? DecodeFloat(bits + 1, type) : stored;
+}
+
 // The factor f for which stored * f is the scale, in f32 to the last bit where there is one.
 inline float ScaleRest(float scale, float stored) noexcept {
   const float f = scale / stored;

@@ -104,7 +104,7 @@ class Verifier {
   Status CompareTernary(const PlannedTensor& t, const GgufTensor& g, float scale) {
     WF_ASSIGN(TernarySource source, TernarySource::Open(t, plan_.source.get(), [](uint64_t) { return OkStatus(); }));
     const bool packed = t.type == TensorType::kI2_S;
-    const float expected = packed ? source.scale() : DecodeFloat(EncodeFloat(source.scale(), t.type), t.type);
+    const float expected = StoredScale(source.scale(), t.type);
     const float stored = packed ? LoadLe<float>(g.data + t.elements() / 4) : expected;
     stored_scale_ = stored;
     if (stored != expected || scale != source.scale()) {

@@ -88,9 +88,9 @@ WF_MODEL_INLINE int32_t Sampler::Draw(float* logits, size_t n) {
   candidates_.clear();
   float peak = 0;
   for (size_t i = 0; i < n; ++i) peak = std::max(peak, logits[i]);
-  const float floor = std::max(params_.min_p * peak, 1e-38f);
+  const float floor = params_.min_p * peak;
   for (size_t i = 0; i < n; ++i) {
-    if (logits[i] >= floor) candidates_.emplace_back(logits[i], static_cast<int32_t>(i));
+    if (logits[i] > 0) candidates_.emplace_back(logits[i], static_cast<int32_t>(i));
   }
   const auto better = [](const auto& a, const auto& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); };
   if (top_k && candidates_.size() > static_cast<size_t>(params_.top_k)) {
@@ -115,10 +115,12 @@ WF_MODEL_INLINE int32_t Sampler::Draw(float* logits, size_t n) {
       if (mass >= goal) break;
     }
     candidates_.resize(keep);
-  } else {
-    std::sort(candidates_.begin(), candidates_.end(), better);
-    mass = total;
   }
+  // Last, so that it does not change the mass that top-p counts.
+  std::erase_if(candidates_, [&](const auto& c) { return c.first < floor; });
+  if (params_.top_p >= 1) std::sort(candidates_.begin(), candidates_.end(), better);
+  mass = 0;
+  for (const auto& c : candidates_) mass += static_cast<double>(c.first);
   double at = u * mass;
   for (const auto& [p, id] : candidates_) {
     at -= static_cast<double>(p);

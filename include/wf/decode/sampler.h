@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses the next token of one sequence. Order: logits that are banned, bias, penalties, temperature, top-k, top-p,
+// Chooses the next token of one sequence. Order: penalties, bias, banned tokens, temperature, top-k, top-p,
 // min-p, then one draw from a generator of our own, so that a seed gives the same text on every machine.
 #ifndef WF_DECODE_SAMPLER_H_
 #define WF_DECODE_SAMPLER_H_

@@ -21,7 +21,7 @@ struct SamplingParams {
   int32_t repeat_last_n = -1;       // how many last tokens count as seen for repetition_penalty; -1: all, 0: none
   float presence_penalty = 0.0f;    // [-2, 2]; subtracted once from logits of generated tokens
   float frequency_penalty = 0.0f;   // [-2, 2]; subtracted per occurrence among generated tokens
-  std::vector<std::pair<int32_t, float>> logit_bias;  // token id, [-100, 100]
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // token id, [-100, 100]
   int64_t seed = -1;                // -1: random, reported back in Timings::seed
 };
 

@@ -125,6 +125,10 @@ WF_MODEL_INLINE Result<Config> ConfigFromGguf(const Gguf& g) {
     WF_ASSIGN(factor, keys.FloatOr("rope.scale_linear", 0, 1e6, 1.0f));
   }
   WF_ASSIGN(const std::string_view scaling, g.GetStringOr(keys.Name("rope.scaling.type"), "linear"));
+  if (factor != 0 && factor < 1e-6f) {
+    return FormatError(g.name() + ": " + keys.Name("rope.scaling.factor") + " = " + std::to_string(factor) +
+                       ", expected 0 (none) or 1e-6 to 1e6");
+  }
   c.rope_scale = factor == 0 || scaling == "none" ? 1.0f : 1.0f / factor;
   WF_ASSIGN(c.attention_scale,
             keys.FloatOr("attention.scale", 0, 1e3, 1.0f / std::sqrt(static_cast<float>(c.head_dim))));
