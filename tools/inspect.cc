@@ -313,6 +313,15 @@ Status InspectFolder(const std::string& path, Inspection* out) {
   return wf::OkStatus();
 }
 
+// ISAs that this program and this CPU both have, by name.
+std::vector<std::string> UsableIsas() {
+  std::vector<std::string> names;
+  for (const char* name : wf::isa::kNames) {
+    if (wf::isa::Force(name, wf::CompiledIsas()).ok()) names.emplace_back(name);
+  }
+  return names;
+}
+
 void PrintText(const Inspection& r, bool folder) {
   std::printf("%s: %s, architecture %s%s%s, %llu parameters, %s%s\n", r.path.c_str(), r.format.c_str(),
               r.architecture.empty() ? "unknown" : Shown(r.architecture).c_str(), r.name.empty() ? "" : ", name ",
@@ -337,6 +346,11 @@ void PrintText(const Inspection& r, bool folder) {
   }
   if (r.dense) std::printf("note: no {arch}.bitlinear in the file: projections run unquantised\n");
   for (const std::string& n : r.notices) std::printf("note: %s\n", n.c_str());
+  if (!folder) {
+    std::printf("ISAs here:");
+    for (const std::string& name : UsableIsas()) std::printf(" %s", name.c_str());
+    std::printf(" (WF_FORCE_ISA chooses)\n");
+  }
   if (r.runs.ok()) {
     std::printf("%s: yes%s%s\n", folder ? "converts" : "runs", r.isa.empty() ? "" : ", on ", r.isa.c_str());
   } else {
@@ -362,6 +376,7 @@ void PrintJson(const Inspection& r, bool folder) {
                       {"file_bytes", r.file_bytes},
                       {"parameters", r.parameters},
                       {"isa", r.isa},
+                      {"isas", json::value_from(UsableIsas())},
                       {"bitlinear", r.bitlinear},
                       {folder ? "converts" : "runs", r.runs.ok()},
                       {"reason", Utf8(r.runs.message())},

@@ -344,3 +344,10 @@ TEST_CASE("requests that cannot be run are refused before they are queued") {
     refused(r, "min_tokens");
   }
 }
+
+TEST_CASE("EngineOptions::isa forces an ISA, or is an error") {
+  CHECK(wf::Engine::Create(Bard(), {.threads = 1, .isa = "scalar"}).ok());
+  const auto unknown = wf::Engine::Create(Bard(), {.threads = 1, .isa = "sse"});
+  REQUIRE_FALSE(unknown.ok());
+  CHECK(unknown.status().message().find("unknown ISA 'sse'") != std::string::npos);
+}

@@ -25,6 +25,7 @@ struct EngineOptions {
   int max_queue = 16;           // waiting behind them; beyond that Submit() says kUnavailable
   int64_t queue_timeout_ms = 0; // 0: none; a request that waited longer ends with kUnavailable
   int prefill_chunk = 256;      // rows of one step at most
+  std::string isa = {};         // name of an ISA to force; empty: WF_FORCE_ISA, else the best
 };
 
 struct EngineStats {

@@ -343,8 +343,8 @@ WF_MODEL_INLINE Transformer::Transformer(std::unique_ptr<Impl> impl) : impl_(std
 WF_MODEL_INLINE Transformer::~Transformer() = default;
 
 WF_MODEL_INLINE Result<std::unique_ptr<Transformer>> Transformer::Create(std::shared_ptr<const Model> model, int threads,
-                                                                         FloatType kv_type) {
-  WF_ASSIGN(const isa::Id id, isa::Choose(CompiledIsas()));
+                                                                         FloatType kv_type, std::string_view isa) {
+  WF_ASSIGN(const isa::Id id, isa.empty() ? isa::Choose(CompiledIsas()) : isa::Force(isa, CompiledIsas()));
   if (threads < 1) return InvalidArgument("threads = " + std::to_string(threads) + ", expected at least 1");
   auto impl = std::make_unique<Impl>(std::move(model), threads, kv_type, id);
   WF_ASSIGN(impl->selftest, RunSelfTest(*impl->model, id, kv_type));

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 
 #include "wf/base/inline.h"
 #include "wf/base/status.h"
@@ -30,10 +31,11 @@ struct SequenceRows {
 
 class Transformer {
  public:
-  // Chooses the ISA (WF_FORCE_ISA or the best) and the kernel of every tensor, and runs the self-test: each
-  // distinct kernel and shape against the scalar definition on rows of the mapped weights, bit for bit. A mismatch
-  // is kInternal with ISA, kernel and shape.
-  static Result<std::unique_ptr<Transformer>> Create(std::shared_ptr<const Model> model, int threads, FloatType kv_type);
+  // Takes the ISA of that name, or if it is empty the one of WF_FORCE_ISA, else the best; chooses the kernel of every
+  // tensor, and runs the self-test: each distinct kernel and shape against the scalar definition on rows of the mapped
+  // weights, bit for bit. A mismatch is kInternal with ISA, kernel and shape.
+  static Result<std::unique_ptr<Transformer>> Create(std::shared_ptr<const Model> model, int threads, FloatType kv_type,
+                                                     std::string_view isa = {});
   ~Transformer();
 
   isa::Id isa() const noexcept;

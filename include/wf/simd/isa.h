@@ -95,16 +95,21 @@ inline Id BestSupported(uint32_t mask) noexcept {
   return Id::kScalar;
 }
 
-// The ISA to use: the one that WF_FORCE_ISA names, else the best. An unknown name, one that is not in
-// `mask` (not compiled), or one that this CPU lacks is an error, never a silent choice of another.
+// The ISA called `name`. An unknown name, one that is not in `mask` (not compiled), or one that this CPU lacks is an error,
+// never a silent choice of another.
+inline Result<Id> Force(std::string_view name, uint32_t mask) {
+  WF_ASSIGN(const Id id, Parse(name));
+  if (((mask >> static_cast<int>(id)) & 1u) == 0) return Unsupported("ISA " + std::string(name) + " is not compiled into this program");
+  if (!Supported(id)) return Unsupported("ISA " + std::string(name) + ": this CPU lacks it");
+  return id;
+}
+
+// The ISA to use: the one that WF_FORCE_ISA names, as by Force(), else the best.
 inline Result<Id> Choose(uint32_t mask) {
   const char* forced = std::getenv("WF_FORCE_ISA");
   if (forced == nullptr || *forced == '\0') return BestSupported(mask);
-  Result<Id> id = Parse(forced);
-  if (!id.ok()) return id.status().WithContext("WF_FORCE_ISA");
-  if (((mask >> static_cast<int>(*id)) & 1u) == 0)
-    return Unsupported("WF_FORCE_ISA=" + std::string(forced) + ": not compiled into this program");
-  if (!Supported(*id)) return Unsupported("WF_FORCE_ISA=" + std::string(forced) + ": this CPU lacks it");
+  Result<Id> id = Force(forced, mask);
+  if (!id.ok()) return id.status().WithContext("WF_FORCE_ISA=" + std::string(forced));
   return id;
 }
 
