@@ -54,7 +54,8 @@ wf::Status Evaluate(wf::Transformer& t, const wf::Model& model, const std::vecto
       for (size_t i = 0; i < n && at + i + 1 < size; ++i) {
         const float* row = logits.data() + i * vocab;
         const double nll = static_cast<double>(t.Softmax(row, nullptr, vocab) - row[ids[window + at + i + 1]]);
-        if (!std::isfinite(nll)) return wf::InternalError("logits are not finite at token " + std::to_string(window + at + i));
+        if (!std::isfinite(nll))
+          return wf::InternalError("logits are not finite at token " + std::to_string(window + at + i));
         score->nll += nll;
         score->squares += nll * nll;
         ++score->count;
@@ -84,7 +85,8 @@ wf::Status Run(const Options& o, const std::atomic<bool>& stop) {
   if (ids.empty()) return wf::InvalidArgument("the text has no token");
   const size_t ctx = o.ctx == 0 ? trained : static_cast<size_t>(o.ctx);
   if (ctx > trained) {
-    return wf::InvalidArgument("-c " + std::to_string(ctx) + " is above the model's context of " + std::to_string(trained));
+    return wf::InvalidArgument("-c " + std::to_string(ctx) + " is above the model's context of " +
+                               std::to_string(trained));
   }
   WF_ASSIGN(std::unique_ptr<wf::Transformer> t,
             wf::Transformer::Create(model, o.threads == 0 ? wf::DefaultThreads() : o.threads,
@@ -101,9 +103,11 @@ wf::Status Run(const Options& o, const std::atomic<bool>& stop) {
   // Standard error of the mean, carried to the exponential.
   const double error = s.count > 1 ? std::sqrt(std::max(0.0, s.squares / n - mean * mean) / (n - 1)) : 0;
   if (o.as_json) {
-    std::printf("{\"tokens\":%zu,\"scored\":%zu,\"mean_nll\":%.9g,\"perplexity\":%.9g,\"perplexity_error\":%.9g,\"context\":%zu,\"isa\":\"%s\",\"selftest_ms\":%.3f,\"selftest_values\":%zu}\n",
-                ids.size(), s.count, mean, std::exp(mean), std::exp(mean) * error, ctx, wf::isa::Name(t->isa()),
-                t->selftest_ms(), t->selftest_count());
+    std::printf(
+        "{\"tokens\":%zu,\"scored\":%zu,\"mean_nll\":%.9g,\"perplexity\":%.9g,\"perplexity_error\":%.9g,\"context\":%"
+        "zu,\"isa\":\"%s\",\"selftest_ms\":%.3f,\"selftest_values\":%zu}\n",
+        ids.size(), s.count, mean, std::exp(mean), std::exp(mean) * error, ctx, wf::isa::Name(t->isa()),
+        t->selftest_ms(), t->selftest_count());
   } else if (s.count == 0) {
     std::printf("one token: nothing to predict\n");
   } else {
@@ -124,10 +128,15 @@ int main(int argc, char** argv) {
   source->add_option("-f,--file", o.file, "Text file; gets the tokenizer's BOS rule");
   source->add_option("--ids", o.ids, "Token ids, e.g. 1,2,3: used unchanged");
   source->require_option(1);
-  app.add_option("--logits", o.logits, "Write raw logits: float32, one row an id, as many columns as the embedding has rows");
-  app.add_option("-c,--ctx-size", o.ctx, "Window in tokens (default: the model's context)")->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  app.add_option("-t,--threads", o.threads, "Threads (default: physical cores of the affinity mask)")->check(CLI::Range(1, 1024));
-  app.add_option("--kv-type", o.kv_type, "Type of the KV cache")->check(CLI::IsMember({"f16", "f32"}))->capture_default_str();
+  app.add_option("--logits", o.logits,
+                 "Write raw logits: float32, one row an id, as many columns as the embedding has rows");
+  app.add_option("-c,--ctx-size", o.ctx, "Window in tokens (default: the model's context)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_option("-t,--threads", o.threads, "Threads (default: physical cores of the affinity mask)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--kv-type", o.kv_type, "Type of the KV cache")
+      ->check(CLI::IsMember({"f16", "f32"}))
+      ->capture_default_str();
   app.add_flag("--json", o.as_json, "Print one JSON object");
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
   const wf::Status status = Run(o, *wf::CatchInterrupts());

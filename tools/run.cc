@@ -42,10 +42,14 @@ struct Options {
 
 const char* ReasonName(wf::FinishReason r) {
   switch (r) {
-    case wf::FinishReason::kStop: return "stop";
-    case wf::FinishReason::kLength: return "length";
-    case wf::FinishReason::kCancelled: return "cancelled";
-    default: return "error";
+    case wf::FinishReason::kStop:
+      return "stop";
+    case wf::FinishReason::kLength:
+      return "length";
+    case wf::FinishReason::kCancelled:
+      return "cancelled";
+    default:
+      return "error";
   }
 }
 
@@ -57,15 +61,18 @@ struct Answer {
 
 // Runs one request; shows its text as it comes if `show`.
 wf::Status Generate(wf::Engine& engine, wf::Request request, bool show, Answer* answer) {
-  const wf::Status status = wf::GenerateBlocking(engine, std::move(request), [&](wf::Event&& e) {
-    answer->ids.insert(answer->ids.end(), e.ids.begin(), e.ids.end());
-    answer->text += e.text;
-    if (show && !e.text.empty()) {
-      std::fwrite(e.text.data(), 1, e.text.size(), stdout);
-      std::fflush(stdout);
-    }
-    if (e.finished) answer->last = std::move(e);
-  }, &g_cancel);
+  const wf::Status status = wf::GenerateBlocking(
+      engine, std::move(request),
+      [&](wf::Event&& e) {
+        answer->ids.insert(answer->ids.end(), e.ids.begin(), e.ids.end());
+        answer->text += e.text;
+        if (show && !e.text.empty()) {
+          std::fwrite(e.text.data(), 1, e.text.size(), stdout);
+          std::fflush(stdout);
+        }
+        if (e.finished) answer->last = std::move(e);
+      },
+      &g_cancel);
   if (status.code() == wf::ErrorCode::kCancelled) return wf::OkStatus();
   return status;
 }
@@ -81,8 +88,12 @@ void PrintTimings(const wf::Timings& t, const wf::Engine& engine) {
 }
 
 json::object TimingsJson(const wf::Timings& t) {
-  return {{"prompt_n", t.prompt_tokens}, {"cache_n", t.cached_tokens}, {"prompt_ms", t.prompt_ms},
-          {"queue_ms", t.queue_ms}, {"ttft_ms", t.queue_ms + t.prompt_ms}, {"predicted_n", t.generated_tokens},
+  return {{"prompt_n", t.prompt_tokens},
+          {"cache_n", t.cached_tokens},
+          {"prompt_ms", t.prompt_ms},
+          {"queue_ms", t.queue_ms},
+          {"ttft_ms", t.queue_ms + t.prompt_ms},
+          {"predicted_n", t.generated_tokens},
           {"predicted_ms", t.predicted_ms},
           {"predicted_per_second",
            t.predicted_ms > 0 ? 1000.0 * static_cast<double>(t.generated_tokens - 1) / t.predicted_ms : 0.0},
@@ -108,8 +119,11 @@ wf::Status RunOnce(wf::Engine& engine, const Options& o) {
   Answer a;
   WF_TRY(Generate(engine, MakeRequest(o, prompt), !o.as_json, &a));
   if (o.as_json) {
-    const json::object out{{"prompt_ids", json::value_from(prompt)}, {"ids", json::value_from(a.ids)}, {"text", a.text},
-                           {"finish_reason", ReasonName(a.last.reason)}, {"timings", TimingsJson(a.last.timings)}};
+    const json::object out{{"prompt_ids", json::value_from(prompt)},
+                           {"ids", json::value_from(a.ids)},
+                           {"text", a.text},
+                           {"finish_reason", ReasonName(a.last.reason)},
+                           {"timings", TimingsJson(a.last.timings)}};
     std::cout << json::serialize(out) << '\n';
   } else {
     std::fputc('\n', stdout);
@@ -154,7 +168,8 @@ wf::Status Run(Options o) {
   s.min_p = o.min_p.value_or(d.min_p.value_or(s.min_p));
   s.repetition_penalty = o.repeat_penalty.value_or(d.repetition_penalty.value_or(s.repetition_penalty));
   WF_ASSIGN(std::unique_ptr<wf::Engine> engine,
-            wf::Engine::Create(model, {.threads = o.threads, .ctx = o.ctx,
+            wf::Engine::Create(model, {.threads = o.threads,
+                                       .ctx = o.ctx,
                                        .kv_type = o.kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16}));
   return o.chat ? Chat(*engine, o) : RunOnce(*engine, o);
 }
@@ -169,20 +184,29 @@ int main(int argc, char** argv) {
   auto* prompt = app.add_option("-p,--prompt", o.prompt, "Text to continue; with --chat the system message");
   auto* ids = app.add_option("--ids", o.ids, "Token ids to continue, e.g. 1,2,3: used as they are, nothing added");
   auto* chat = app.add_flag("--chat", o.chat, "A conversation in the terminal, with the model's chat template");
-  auto* as_json = app.add_flag("--json", o.as_json, "Print one JSON object: prompt_ids, ids, text, finish_reason, timings");
-  app.add_option("-n,--n-predict", o.n, "Most tokens to generate (default: the rest of the context)")->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
-  app.add_option("--temp", o.temp, "Temperature, 0 is greedy (default: the model's, else 0.8)")->check(CLI::Range(0.0, 100.0));
+  auto* as_json =
+      app.add_flag("--json", o.as_json, "Print one JSON object: prompt_ids, ids, text, finish_reason, timings");
+  app.add_option("-n,--n-predict", o.n, "Most tokens to generate (default: the rest of the context)")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+  app.add_option("--temp", o.temp, "Temperature, 0 is greedy (default: the model's, else 0.8)")
+      ->check(CLI::Range(0.0, 100.0));
   app.add_option("--top-k", o.top_k, "Keep the k most probable tokens, 0 is off (default: the model's, else 0)");
   app.add_option("--top-p", o.top_p, "Keep the most probable tokens up to this mass (default: the model's, else 1)");
-  app.add_option("--min-p", o.min_p, "Keep tokens of at least this share of the best one's probability (default: the model's, else 0)");
+  app.add_option("--min-p", o.min_p,
+                 "Keep tokens of at least this share of the best one's probability (default: the model's, else 0)");
   app.add_option("--repeat-penalty", o.repeat_penalty, "Repetition penalty (default: the model's, else 1)");
   app.add_option("--presence-penalty", o.sampling.presence_penalty, "-2 to 2")->capture_default_str();
   app.add_option("--frequency-penalty", o.sampling.frequency_penalty, "-2 to 2")->capture_default_str();
-  app.add_option("--seed", o.sampling.seed, "Seed of the random numbers (default: random)")->check(CLI::Range(int64_t{0}, INT64_MAX));
+  app.add_option("--seed", o.sampling.seed, "Seed of the random numbers (default: random)")
+      ->check(CLI::Range(int64_t{0}, INT64_MAX));
   app.add_option("--stop", o.stop, "Stop string; may be given several times");
-  app.add_option("-t,--threads", o.threads, "Threads (default: physical cores of the affinity mask)")->check(CLI::Range(1, 1024));
-  app.add_option("-c,--ctx-size", o.ctx, "Context in tokens (default: the model's)")->check(CLI::Range(int64_t{2}, int64_t{1} << 30));
-  app.add_option("--kv-type", o.kv_type, "Type of the KV cache")->check(CLI::IsMember({"f16", "f32"}))->capture_default_str();
+  app.add_option("-t,--threads", o.threads, "Threads (default: physical cores of the affinity mask)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("-c,--ctx-size", o.ctx, "Context in tokens (default: the model's)")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 30));
+  app.add_option("--kv-type", o.kv_type, "Type of the KV cache")
+      ->check(CLI::IsMember({"f16", "f32"}))
+      ->capture_default_str();
   app.add_option("--decode", o.decode, "Decoding mode")->check(CLI::IsMember({"ar"}))->capture_default_str();
   prompt->excludes(ids);
   ids->excludes(chat);
@@ -190,7 +214,8 @@ int main(int argc, char** argv) {
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
   o.has_prompt = prompt->count() != 0;
   o.has_ids = ids->count() != 0;
-  if (!o.chat && !o.has_prompt && !o.has_ids) return wf::UsageError(kProgram, "one of -p, --ids and --chat is required");
+  if (!o.chat && !o.has_prompt && !o.has_ids)
+    return wf::UsageError(kProgram, "one of -p, --ids and --chat is required");
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   const wf::Status status = Run(o);

@@ -65,8 +65,15 @@ TEST_CASE("dense products", "[kernels][per_isa]") {
   Guarded<float> x(tokens * k), bias(rows), want(rows * tokens), got(rows * tokens);
   Fill(x, rng, 3);
   Fill(bias, rng, 1);
-  wf::DenseArgs a{.w = w.data(), .k = k, .row_end = rows, .x = x.data(), .x_stride = k, .tokens = tokens,
-                  .y = want.data(), .y_stride = rows, .bias = tokens == 2 ? bias.data() : nullptr};
+  wf::DenseArgs a{.w = w.data(),
+                  .k = k,
+                  .row_end = rows,
+                  .x = x.data(),
+                  .x_stride = k,
+                  .tokens = tokens,
+                  .y = want.data(),
+                  .y_stride = rows,
+                  .bias = tokens == 2 ? bias.data() : nullptr};
   Ref().dense[static_cast<int>(type)](a);
   for (size_t t = 0; t < tokens; ++t) {
     for (size_t r = 0; r < rows; ++r) {
@@ -109,7 +116,11 @@ TEST_CASE("activation quantisation", "[kernels][per_isa]") {
   Guarded<int8_t> want(bytes), got(bytes);
   float scale = 0, scale2 = 0;
   int32_t sum = 0, sum2 = 0;
-  wf::QuantiseArgs a{.x = x.data(), .k = k, .order = static_cast<uint8_t>(order), .out = want.data(), .act_scale = &scale,
+  wf::QuantiseArgs a{.x = x.data(),
+                     .k = k,
+                     .order = static_cast<uint8_t>(order),
+                     .out = want.data(),
+                     .act_scale = &scale,
                      .sum = &sum};
   Ref().quantise(a);
   if (kind == 1) {
@@ -177,7 +188,7 @@ TEST_CASE("RMSNorm, gated activations, add, softmax", "[kernels][per_isa]") {
     sum += static_cast<double>(want[i]);
     exact += std::exp(static_cast<double>(x[i]));
   }
-  CHECK(sum == Approx(1.0).epsilon(1e-5));                                // n roundings of 2^-24
+  CHECK(sum == Approx(1.0).epsilon(1e-5));  // n roundings of 2^-24
   CHECK(static_cast<double>(lse) == Approx(std::log(exact)).margin(1e-5));
 }
 
@@ -212,7 +223,12 @@ TEST_CASE("RoPE", "[kernels][per_isa]") {
   Fill(cos, rng, 1);
   Fill(sin, rng, 1);
   std::memcpy(want.data(), x.data(), x.size() * sizeof(float));
-  wf::RopeArgs a{.x = want.data(), .heads = heads, .head_dim = dim, .pairs = pairs, .cos = cos.data(), .sin = sin.data(),
+  wf::RopeArgs a{.x = want.data(),
+                 .heads = heads,
+                 .head_dim = dim,
+                 .pairs = pairs,
+                 .cos = cos.data(),
+                 .sin = sin.data(),
                  .neox = neox};
   Ref().rope(a);
   CHECK(want[dim - 1] == x[dim - 1]);  // beyond the rotated part
@@ -241,7 +257,8 @@ TEST_CASE("attention over paged blocks", "[kernels][per_isa]") {
   std::memset(other.data(), 0xff, other.size());
   const auto store = [&](const wf::KernelTable& k, uint8_t* base) {
     for (size_t t = 0; t < tokens; ++t) {
-      k.kv_store[type]({.k = &kf[t * dim], .v = &vf[t * dim], .head_dim = dim, .head = base + t / 32 * bytes, .slot = t % 32});
+      k.kv_store[type](
+          {.k = &kf[t * dim], .v = &vf[t * dim], .head_dim = dim, .head = base + t / 32 * bytes, .slot = t % 32});
     }
   };
   store(Ref(), cache.data());
@@ -252,9 +269,18 @@ TEST_CASE("attention over paged blocks", "[kernels][per_isa]") {
   std::vector<uint32_t> visible;
   for (size_t r = 0; r < rows; ++r) visible.push_back(static_cast<uint32_t>(tokens - rows + 1 + r));
   Guarded<float> scratch(wf::AttentionScratch(rows, heads, dim));
-  wf::AttentionArgs a{.q = q.data(), .q_stride = heads * dim, .out = want.data(), .out_stride = heads * dim, .rows = rows,
-                      .heads = heads, .head_dim = dim, .visible = visible.data(), .scale = 0.125f, .blocks = table.data(),
-                      .offset = 0, .scratch = scratch.data()};
+  wf::AttentionArgs a{.q = q.data(),
+                      .q_stride = heads * dim,
+                      .out = want.data(),
+                      .out_stride = heads * dim,
+                      .rows = rows,
+                      .heads = heads,
+                      .head_dim = dim,
+                      .visible = visible.data(),
+                      .scale = 0.125f,
+                      .blocks = table.data(),
+                      .offset = 0,
+                      .scratch = scratch.data()};
   Ref().attention[type](a);
   const auto rounded = [&](float v) { return static_cast<double>(type == 0 ? v : wf::F32FromF16(wf::F16FromF32(v))); };
   for (size_t r = 0; r < rows; ++r) {
@@ -262,7 +288,8 @@ TEST_CASE("attention over paged blocks", "[kernels][per_isa]") {
       std::vector<double> p(visible[r]), out(dim);
       double top = -1e300, sum = 0;
       for (size_t j = 0; j < visible[r]; ++j) {
-        for (size_t d = 0; d < dim; ++d) p[j] += static_cast<double>(q[(r * heads + h) * dim + d]) * rounded(kf[j * dim + d]) * 0.125;
+        for (size_t d = 0; d < dim; ++d)
+          p[j] += static_cast<double>(q[(r * heads + h) * dim + d]) * rounded(kf[j * dim + d]) * 0.125;
         top = std::max(top, p[j]);
       }
       for (auto& v : p) sum += v = std::exp(v - top);

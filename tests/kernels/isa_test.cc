@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // ISAs by name: listed, forced, refused.
+#include "wf/simd/isa.h"
+
 #include <cstdlib>
 
 #include "tests/catch.h"
 #include "wf/kernels/dispatch.h"
 #include "wf/kernels/table.h"
-#include "wf/simd/isa.h"
 
 using wf::isa::Id;
 
@@ -18,7 +19,8 @@ TEST_CASE("every ISA has a name that leads back to it") {
   const auto unknown = wf::isa::Parse("avx1024");
   REQUIRE_FALSE(unknown.ok());
   CHECK(unknown.status().code() == wf::ErrorCode::kInvalidArgument);
-  CHECK(unknown.status().message().find("scalar, avx2, avxvnni, avx512, avx512vnni256, avx512vnni") != std::string::npos);
+  CHECK(unknown.status().message().find("scalar, avx2, avxvnni, avx512, avx512vnni256, avx512vnni") !=
+        std::string::npos);
 }
 
 TEST_CASE("the best ISA is compiled and supported, and never the 256-bit form of AVX-512") {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every instance of instances.def against plain loops over unpacked weights, bit for bit.
+#include "wf/quant/ternary.h"
+
 #include <cmath>
 #include <string>
 #include <vector>
@@ -9,7 +11,6 @@
 #include "wf/base/half.h"
 #include "wf/kernels/dispatch.h"
 #include "wf/kernels/table.h"
-#include "wf/quant/ternary.h"
 
 namespace {
 
@@ -20,10 +21,17 @@ struct Case {
 // A random problem and its answer computed without any kernel: weights unpacked, sums in int64.
 struct Problem {
   Problem(wf::TensorType type, Case c, size_t rank, wf::FloatType lrc_type, bool bias, bool extreme, unsigned seed)
-      : order(wf::block::OrderFor(type, c.k)), stride(wf::block::ActBytes(order, c.k)),
-        weights(type == wf::TensorType::kI2_S ? c.rows * c.k / 4 : c.rows * c.k * (type == wf::TensorType::kF32 ? 4 : 2)),
-        x(stride * c.tokens), sums(c.tokens), scales(c.tokens), bias_values(c.rows),
-        u(c.rows * rank * (lrc_type == wf::FloatType::kF32 ? 4 : 2)), t(c.tokens * rank), want(c.rows * c.tokens) {
+      : order(wf::block::OrderFor(type, c.k)),
+        stride(wf::block::ActBytes(order, c.k)),
+        weights(type == wf::TensorType::kI2_S ? c.rows * c.k / 4
+                                              : c.rows * c.k * (type == wf::TensorType::kF32 ? 4 : 2)),
+        x(stride * c.tokens),
+        sums(c.tokens),
+        scales(c.tokens),
+        bias_values(c.rows),
+        u(c.rows * rank * (lrc_type == wf::FloatType::kF32 ? 4 : 2)),
+        t(c.tokens * rank),
+        want(c.rows * c.tokens) {
     Rng rng(seed);
     std::vector<int8_t> w(c.rows * c.k);
     for (auto& v : w) v = static_cast<int8_t>(extreme ? 1 : static_cast<int>(rng() % 3) - 1);
@@ -118,8 +126,8 @@ void CheckInstance() {
   const size_t rank = Rank == wf::kDynamic ? 13 : static_cast<size_t>(Rank);
   // K: one group, pairs, an odd group, rows inside a group (576, 192, 100), and the 2B model's; rows that leave
   // every remainder of a tile. rows * K must be a multiple of 128 for I2_S.
-  std::vector<Case> cases = {{4, 128, 1},  {1, 256, 1}, {7, 384, 1},  {9, 640, 5}, {6, 2560, 3},
-                             {2, 6912, 2}, {2, 576, 1}, {6, 576, 7},  {4, 192, 3}, {32, 100, 9},
+  std::vector<Case> cases = {{4, 128, 1},  {1, 256, 1},   {7, 384, 1}, {9, 640, 5}, {6, 2560, 3},
+                             {2, 6912, 2}, {2, 576, 1},   {6, 576, 7}, {4, 192, 3}, {32, 100, 9},
                              {64, 2, 4},   {13, 1024, 4}, {5, 256, 17}};
   if (Block::kType != wf::TensorType::kI2_S) cases.insert(cases.end(), {{3, 1, 1}, {5, 33, 3}, {2, 17, 2}});
   unsigned seed = 1;
@@ -127,8 +135,8 @@ void CheckInstance() {
     for (int variant = 0; variant < 4; ++variant) {
       const auto lrc = static_cast<wf::FloatType>(variant % 3);
       Problem p(Block::kType, c, rank, lrc, variant % 2 == 1, variant == 3, seed++);
-      INFO(Isa::kName << " " << wf::TensorTypeName(Block::kType) << " rank " << Rank << " rows " << c.rows << " k " << c.k
-                      << " tokens " << c.tokens << " variant " << variant);
+      INFO(Isa::kName << " " << wf::TensorTypeName(Block::kType) << " rank " << Rank << " rows " << c.rows << " k "
+                      << c.k << " tokens " << c.tokens << " variant " << variant);
       Guarded<float> y(c.rows * c.tokens);
       p.args.y = y.data();
       wf::TernaryGemm<Isa, Block, Rank>{}(p.args);
@@ -155,8 +163,10 @@ void CheckInstance() {
 
 }  // namespace
 
-#define WF_INSTANCE(ISA, B, R) \
-  TEST_CASE("ternary " #ISA " " #B " rank " #R " equals plain loops", "[per_isa]") { CheckInstance<wf::isa::ISA, wf::block::B, R>(); }
+#define WF_INSTANCE(ISA, B, R)                                                       \
+  TEST_CASE("ternary " #ISA " " #B " rank " #R " equals plain loops", "[per_isa]") { \
+    CheckInstance<wf::isa::ISA, wf::block::B, R>();                                  \
+  }
 #include "wf/kernels/instances.def"
 
 TEST_CASE("the worked example of Microsoft's kernel: sums and bits") {
@@ -180,8 +190,12 @@ TEST_CASE("the worked example of Microsoft's kernel: sums and bits") {
     int8_t q[128];
     float a = 0;
     int32_t sum = 0;
-    k.quantise({.x = x.data(), .k = 128, .order = static_cast<uint8_t>(wf::block::ActOrder::kPaired), .out = q,
-                .act_scale = &a, .sum = &sum});
+    k.quantise({.x = x.data(),
+                .k = 128,
+                .order = static_cast<uint8_t>(wf::block::ActOrder::kPaired),
+                .out = q,
+                .act_scale = &a,
+                .sum = &sum});
     CHECK(sum == -405);
     CHECK(std::bit_cast<uint32_t>(a) == 0x42a28f5cu);
     CHECK(q[0] == -127);
@@ -189,8 +203,16 @@ TEST_CASE("the worked example of Microsoft's kernel: sums and bits") {
     CHECK(q[127] == -8);
     float y[4];
     wf::FindTernary(id, wf::TensorType::kI2_S, 0)
-        .gemv({.w = packed.data(), .k = 128, .row_end = 4, .w_scale = 0.75f, .x = q, .x_stride = 128, .x_sum = &sum,
-               .act_scale = &a, .y = y, .y_stride = 4});
+        .gemv({.w = packed.data(),
+               .k = 128,
+               .row_end = 4,
+               .w_scale = 0.75f,
+               .x = q,
+               .x_stride = 128,
+               .x_sum = &sum,
+               .act_scale = &a,
+               .y = y,
+               .y_stride = 4});
     for (int r = 0; r < 4; ++r) CHECK(std::bit_cast<uint32_t>(y[r]) == want[r]);
   }
 }

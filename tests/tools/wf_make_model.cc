@@ -36,9 +36,14 @@ class Maker {
     std::vector<Tensor> tensors = {{"token_embd.weight", wf::TensorType::kF16, {e, s_.vocab}}};
     for (uint32_t i = 0; i < s_.layers; ++i) {
       const std::string b = "blk." + std::to_string(i) + ".";
-      for (const auto& [name, k, rows] : std::initializer_list<std::tuple<const char*, uint64_t, uint64_t>>{
-               {"attn_q", e, e}, {"attn_k", e, kv}, {"attn_v", e, kv}, {"attn_output", e, e},
-               {"ffn_gate", e, s_.ffn}, {"ffn_up", e, s_.ffn}, {"ffn_down", s_.ffn, e}}) {
+      for (const auto& [name, k, rows] :
+           std::initializer_list<std::tuple<const char*, uint64_t, uint64_t>>{{"attn_q", e, e},
+                                                                              {"attn_k", e, kv},
+                                                                              {"attn_v", e, kv},
+                                                                              {"attn_output", e, e},
+                                                                              {"ffn_gate", e, s_.ffn},
+                                                                              {"ffn_up", e, s_.ffn},
+                                                                              {"ffn_down", s_.ffn, e}}) {
         tensors.push_back({b + name + ".weight", wf::TensorType::kI2_S, {k, rows}});
       }
       for (const auto& [name, n] : std::initializer_list<std::pair<const char*, uint64_t>>{
@@ -101,7 +106,8 @@ class Maker {
       }
     } else {
       bytes.resize(4 * n);
-      for (uint64_t i = 0; i < n; ++i) wf::StoreLe(bytes.data() + 4 * i, 0.75f + 0.5f * static_cast<float>(rng_.Uniform()));
+      for (uint64_t i = 0; i < n; ++i)
+        wf::StoreLe(bytes.data() + 4 * i, 0.75f + 0.5f * static_cast<float>(rng_.Uniform()));
     }
     return w_.WriteTensorData(bytes.data(), bytes.size());
   }
@@ -115,7 +121,8 @@ class Maker {
 
 int main(int argc, char** argv) {
   Shape s;
-  CLI::App app{"Makes a GGUF with random weights; the shape of BitNet-b1.58-2B-4T unless told otherwise.", "wf_make_model"};
+  CLI::App app{"Makes a GGUF with random weights; the shape of BitNet-b1.58-2B-4T unless told otherwise.",
+               "wf_make_model"};
   app.add_option("-o,--output", s.out, "File to write")->required();
   app.add_option("--layers", s.layers)->capture_default_str();
   app.add_option("--embedding", s.embedding)->capture_default_str();

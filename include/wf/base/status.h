@@ -22,27 +22,39 @@ enum class ErrorCode : uint8_t {
   kInvalidArgument,  // the caller's value is out of range or unknown
   kNotFound,         // a named file, tensor, key or model does not exist
   kOutOfMemory,
-  kUnavailable,      // loading, draining or full: try again
+  kUnavailable,  // loading, draining or full: try again
   kCancelled,
   kDeadline,
-  kInternal,         // a bug of ours
+  kInternal,  // a bug of ours
 };
 
 // Stable lower-case name, e.g. "format".
 constexpr const char* ErrorName(ErrorCode c) noexcept {
   switch (c) {
-    case ErrorCode::kOk: return "ok";
-    case ErrorCode::kIo: return "io";
-    case ErrorCode::kFormat: return "format";
-    case ErrorCode::kLimit: return "limit";
-    case ErrorCode::kUnsupported: return "unsupported";
-    case ErrorCode::kInvalidArgument: return "invalid argument";
-    case ErrorCode::kNotFound: return "not found";
-    case ErrorCode::kOutOfMemory: return "out of memory";
-    case ErrorCode::kUnavailable: return "unavailable";
-    case ErrorCode::kCancelled: return "cancelled";
-    case ErrorCode::kDeadline: return "deadline";
-    case ErrorCode::kInternal: return "internal";
+    case ErrorCode::kOk:
+      return "ok";
+    case ErrorCode::kIo:
+      return "io";
+    case ErrorCode::kFormat:
+      return "format";
+    case ErrorCode::kLimit:
+      return "limit";
+    case ErrorCode::kUnsupported:
+      return "unsupported";
+    case ErrorCode::kInvalidArgument:
+      return "invalid argument";
+    case ErrorCode::kNotFound:
+      return "not found";
+    case ErrorCode::kOutOfMemory:
+      return "out of memory";
+    case ErrorCode::kUnavailable:
+      return "unavailable";
+    case ErrorCode::kCancelled:
+      return "cancelled";
+    case ErrorCode::kDeadline:
+      return "deadline";
+    case ErrorCode::kInternal:
+      return "internal";
   }
   return "unknown";
 }
@@ -80,8 +92,10 @@ inline Status InternalError(std::string m) { return Status(ErrorCode::kInternal,
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : ok_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }  // NOLINT(google-explicit-constructor)
-  Result(Status status) : status_(std::move(status)) {                                       // NOLINT(google-explicit-constructor)
+  Result(T value) : ok_(true) {
+    ::new (static_cast<void*>(&value_)) T(std::move(value));
+  }                                                     // NOLINT(google-explicit-constructor)
+  Result(Status status) : status_(std::move(status)) {  // NOLINT(google-explicit-constructor)
     if (status_.ok()) status_ = InternalError("Result made from an ok Status");
   }
   Result(Result&& o) noexcept : ok_(o.ok_), status_(std::move(o.status_)) {
@@ -135,17 +149,17 @@ const Status& StatusOf(const Result<T>& r) {
 #define WF_DETAIL_CAT(a, b) WF_DETAIL_CAT2(a, b)
 
 // Returns from the calling function with the error, if `expr` (Status or Result) is one.
-#define WF_TRY(expr)                                                        \
-  do {                                                                      \
-    auto&& wf_try_result = (expr);                                          \
-    if (!wf_try_result.ok()) return ::wf::detail::StatusOf(wf_try_result);  \
+#define WF_TRY(expr)                                                       \
+  do {                                                                     \
+    auto&& wf_try_result = (expr);                                         \
+    if (!wf_try_result.ok()) return ::wf::detail::StatusOf(wf_try_result); \
   } while (false)
 
 // WF_ASSIGN(auto x, F()): declares or assigns x from a Result, or returns its error.
 #define WF_ASSIGN(lhs, ...) WF_DETAIL_ASSIGN(lhs, WF_DETAIL_CAT(wf_assign_, __LINE__), __VA_ARGS__)
 #define WF_DETAIL_ASSIGN(lhs, tmp, ...) \
-  auto tmp = (__VA_ARGS__);              \
-  if (!tmp.ok()) return tmp.status();    \
+  auto tmp = (__VA_ARGS__);             \
+  if (!tmp.ok()) return tmp.status();   \
   lhs = *std::move(tmp)
 
 #endif  // WF_BASE_STATUS_H_

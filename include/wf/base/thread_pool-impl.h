@@ -7,8 +7,8 @@
 #include <sched.h>
 
 #include <atomic>
-#include <cstdio>
 #include <cstdint>
+#include <cstdio>
 #include <set>
 #include <string>
 #include <thread>

@@ -32,9 +32,12 @@ class ThreadPool {
   template <class F>
   void ParallelFor(size_t n, size_t grain, const F& f) {
     if (n == 0) return;
-    Run(n, grain == 0 ? 1 : grain, [](const void* ctx, size_t begin, size_t end, int worker) {
-      (*static_cast<const F*>(ctx))(begin, end, worker);
-    }, &f);
+    Run(
+        n, grain == 0 ? 1 : grain,
+        [](const void* ctx, size_t begin, size_t end, int worker) {
+          (*static_cast<const F*>(ctx))(begin, end, worker);
+        },
+        &f);
   }
 
  private:

@@ -37,7 +37,7 @@ class KvPool {
   size_t total() const noexcept { return refs_.size(); }
   size_t used() const noexcept { return refs_.size() - free_.size(); }
 
-  int32_t Acquire();            // a block with one reference, or -1 if none is free; its content is undefined
+  int32_t Acquire();  // a block with one reference, or -1 if none is free; its content is undefined
   void AddRef(int32_t block);
   void Release(int32_t block);  // the last reference frees it
   uint8_t* Data(int32_t block) noexcept { return base_ + static_cast<size_t>(block) * block_bytes_; }

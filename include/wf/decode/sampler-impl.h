@@ -25,7 +25,8 @@ WF_MODEL_INLINE std::vector<int32_t> BannedTokens(const Tokenizer& tokenizer, si
   return {banned.begin(), banned.end()};
 }
 
-WF_MODEL_INLINE Sampler::Sampler(const SamplingParams& params, const KernelTable& kernels, std::span<const int32_t> prompt)
+WF_MODEL_INLINE Sampler::Sampler(const SamplingParams& params, const KernelTable& kernels,
+                                 std::span<const int32_t> prompt)
     : params_(params), kernels_(&kernels), rng_(0), seen_(prompt.begin(), prompt.end()), prompt_(prompt.size()) {
   if (greedy()) return;
   seed_ = params.seed >= 0 ? params.seed : static_cast<int64_t>(std::random_device{}() & 0x7fffffffu);
@@ -92,7 +93,9 @@ WF_MODEL_INLINE int32_t Sampler::Draw(float* logits, size_t n) {
   for (size_t i = 0; i < n; ++i) {
     if (logits[i] > 0) candidates_.emplace_back(logits[i], static_cast<int32_t>(i));
   }
-  const auto better = [](const auto& a, const auto& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); };
+  const auto better = [](const auto& a, const auto& b) {
+    return a.first > b.first || (a.first == b.first && a.second < b.second);
+  };
   if (top_k && candidates_.size() > static_cast<size_t>(params_.top_k)) {
     std::nth_element(candidates_.begin(), candidates_.begin() + params_.top_k, candidates_.end(), better);
     candidates_.resize(static_cast<size_t>(params_.top_k));

@@ -22,7 +22,7 @@ struct SamplingParams {
   float presence_penalty = 0.0f;    // [-2, 2]; subtracted once from logits of generated tokens
   float frequency_penalty = 0.0f;   // [-2, 2]; subtracted per occurrence among generated tokens
   std::vector<std::pair<int32_t, float>> logit_bias = {};  // token id, [-100, 100]
-  int64_t seed = -1;                // -1: random, reported back in Timings::seed
+  int64_t seed = -1;                                       // -1: random, reported back in Timings::seed
 };
 
 // kInvalidArgument naming the field, its value and its range; `vocab` is the number of tokens.

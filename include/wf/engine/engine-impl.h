@@ -25,8 +25,12 @@ struct Engine::Impl {
   using Clock = std::chrono::steady_clock;
 
   Impl(std::shared_ptr<const Model> m, const EngineOptions& o, std::unique_ptr<Transformer> t, KvPool p)
-      : model(std::move(m)), options(o), transformer(std::move(t)), pool(std::move(p)),
-        kernels(Kernels(transformer->isa())), banned(BannedTokens(model->tokenizer(), model->config().vocab)) {
+      : model(std::move(m)),
+        options(o),
+        transformer(std::move(t)),
+        pool(std::move(p)),
+        kernels(Kernels(transformer->isa())),
+        banned(BannedTokens(model->tokenizer(), model->config().vocab)) {
     Beat();
   }
 
@@ -39,12 +43,12 @@ struct Engine::Impl {
 
   mutable std::mutex mutex;
   std::condition_variable wake, idle;
-  std::deque<std::unique_ptr<Sequence>> waiting;        // under mutex
-  std::set<uint64_t> cancels;                           // under mutex
+  std::deque<std::unique_ptr<Sequence>> waiting;                // under mutex
+  std::set<uint64_t> cancels;                                   // under mutex
   bool draining = false, stopping = false, cancel_all = false;  // under mutex
-  EngineStats counters;                                 // under mutex
+  EngineStats counters;                                         // under mutex
   uint64_t next_id = 1;
-  std::vector<std::unique_ptr<Sequence>> running;       // the inference thread's, in order of admission
+  std::vector<std::unique_ptr<Sequence>> running;  // the inference thread's, in order of admission
   std::atomic<int64_t> beat{0};
   std::thread thread;
 
@@ -55,7 +59,8 @@ struct Engine::Impl {
     if (r.prompt.empty()) return InvalidArgument("the prompt has no token");
     for (const int32_t id : r.prompt) {
       if (id < 0 || id >= vocab) {
-        return InvalidArgument("prompt: token id " + std::to_string(id) + ", expected 0 to " + std::to_string(vocab - 1));
+        return InvalidArgument("prompt: token id " + std::to_string(id) + ", expected 0 to " +
+                               std::to_string(vocab - 1));
       }
     }
     if (static_cast<int64_t>(r.prompt.size()) >= options.ctx) {
@@ -165,8 +170,11 @@ struct Engine::Impl {
         budget -= std::min(n, budget);
         if (!Reserve(*s, s->computed + n)) continue;
         const bool last = n == left;
-        rows.push_back({.tokens = s->tokens.data() + s->computed, .count = n, .first = s->computed,
-                        .blocks = s->pointers.data(), .logits_from = last && s->max_tokens > 0 ? n - 1 : n});
+        rows.push_back({.tokens = s->tokens.data() + s->computed,
+                        .count = n,
+                        .first = s->computed,
+                        .blocks = s->pointers.data(),
+                        .logits_from = last && s->max_tokens > 0 ? n - 1 : n});
         wanted += rows.back().logits_from < n ? 1 : 0;
         owners.push_back(s.get());
       }
@@ -220,12 +228,14 @@ WF_MODEL_INLINE Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(imp
   impl_->thread = std::thread([p = impl_.get()] { p->Loop(); });
 }
 
-WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> model, const EngineOptions& wanted) {
+WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<const Model> model,
+                                                               const EngineOptions& wanted) {
   EngineOptions o = wanted;
   const int64_t trained = static_cast<int64_t>(model->config().context);
   if (o.threads == 0) o.threads = DefaultThreads();
   if (o.ctx == 0) o.ctx = trained;
-  if (o.threads < 1 || o.threads > 1024) return InvalidArgument("threads = " + std::to_string(o.threads) + ", expected 1 to 1024");
+  if (o.threads < 1 || o.threads > 1024)
+    return InvalidArgument("threads = " + std::to_string(o.threads) + ", expected 1 to 1024");
   if (o.ctx < 2 || o.ctx > trained) {
     return InvalidArgument("context of " + std::to_string(o.ctx) + " tokens, expected 2 to " + std::to_string(trained) +
                            ", what the model was trained for");
@@ -261,7 +271,8 @@ WF_MODEL_INLINE Status Engine::Check(const Request& request) const { return impl
 
 WF_MODEL_INLINE Result<uint64_t> Engine::Submit(Request request, EventSink sink) {
   WF_TRY(impl_->Check(request));
-  auto s = std::make_unique<Sequence>(std::move(request), std::move(sink), *impl_->model, impl_->kernels, impl_->options.ctx);
+  auto s = std::make_unique<Sequence>(std::move(request), std::move(sink), *impl_->model, impl_->kernels,
+                                      impl_->options.ctx);
   uint64_t id = 0;
   {
     std::lock_guard lock(impl_->mutex);
@@ -306,11 +317,13 @@ WF_MODEL_INLINE EngineStats Engine::stats() const {
 }
 
 WF_MODEL_INLINE int64_t Engine::heartbeat_age_ms() const noexcept {
-  const Impl::Clock::duration d(Impl::Clock::now().time_since_epoch().count() - impl_->beat.load(std::memory_order_relaxed));
+  const Impl::Clock::duration d(Impl::Clock::now().time_since_epoch().count() -
+                                impl_->beat.load(std::memory_order_relaxed));
   return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
 }
 
-WF_MODEL_INLINE Status GenerateBlocking(Engine& engine, Request request, const EventSink& sink, const std::atomic<bool>* cancel) {
+WF_MODEL_INLINE Status GenerateBlocking(Engine& engine, Request request, const EventSink& sink,
+                                        const std::atomic<bool>* cancel) {
   std::mutex mutex;
   std::condition_variable ready;
   std::deque<Event> events;

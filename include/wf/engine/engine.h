@@ -18,14 +18,14 @@
 namespace wf {
 
 struct EngineOptions {
-  int threads = 0;              // 0: physical cores of the affinity mask, bounded by the cgroup quota
-  int64_t ctx = 0;              // tokens a request may use, prompt and answer; 0: the model's context length
+  int threads = 0;  // 0: physical cores of the affinity mask, bounded by the cgroup quota
+  int64_t ctx = 0;  // tokens a request may use, prompt and answer; 0: the model's context length
   KvType kv_type = KvType::kF16;
-  int max_running = 1;          // requests in the batch at the same time
-  int max_queue = 16;           // waiting behind them; beyond that Submit() says kUnavailable
-  int64_t queue_timeout_ms = 0; // 0: none; a request that waited longer ends with kUnavailable
-  int prefill_chunk = 256;      // rows of one step at most
-  std::string isa = {};         // name of an ISA to force; empty: WF_FORCE_ISA, else the best
+  int max_running = 1;           // requests in the batch at the same time
+  int max_queue = 16;            // waiting behind them; beyond that Submit() says kUnavailable
+  int64_t queue_timeout_ms = 0;  // 0: none; a request that waited longer ends with kUnavailable
+  int prefill_chunk = 256;       // rows of one step at most
+  std::string isa = {};          // name of an ISA to force; empty: WF_FORCE_ISA, else the best
 };
 
 struct EngineStats {
@@ -74,7 +74,8 @@ class Engine {
 
 // Runs one request to its end on `engine`, calling `sink` for each piece on the caller's thread; convenience for
 // programs. When *cancel becomes true the request is cancelled. Errors as Submit(), or the request's own.
-Status GenerateBlocking(Engine& engine, Request request, const EventSink& sink, const std::atomic<bool>* cancel = nullptr);
+Status GenerateBlocking(Engine& engine, Request request, const EventSink& sink,
+                        const std::atomic<bool>* cancel = nullptr);
 
 }  // namespace wf
 #if !WF_MODEL_COMPILED

@@ -15,16 +15,17 @@
 namespace wf {
 
 struct Request {
-  std::vector<int32_t> prompt;         // token ids, used as they are; at least one, each < the model's vocabulary
+  std::vector<int32_t> prompt;  // token ids, used as they are; at least one, each < the model's vocabulary
   SamplingParams sampling;
-  int64_t max_tokens = -1;             // -1: the rest of the context; larger values are clamped to it; 0: prefill only
-  int64_t min_tokens = 0;              // end tokens are not sampled before
-  std::vector<std::string> stop;       // stop strings, none empty; not part of the output
-  std::vector<int32_t> stop_token_ids; // end the generation like end tokens
-  bool ignore_eos = false;             // end tokens of the model do not end the generation
-  bool include_stop = false;           // leave the stop string in the text
-  int32_t logprobs = -1;               // -1: none; n >= 0: logprob of each token and of the n most probable ones (<= 20)
-  int64_t deadline_ms = 0;             // from submission; 0: none. Passed: finish kLength with timed_out, or kDeadline if still queued
+  int64_t max_tokens = -1;              // -1: the rest of the context; larger values are clamped to it; 0: prefill only
+  int64_t min_tokens = 0;               // end tokens are not sampled before
+  std::vector<std::string> stop;        // stop strings, none empty; not part of the output
+  std::vector<int32_t> stop_token_ids;  // end the generation like end tokens
+  bool ignore_eos = false;              // end tokens of the model do not end the generation
+  bool include_stop = false;            // leave the stop string in the text
+  int32_t logprobs = -1;  // -1: none; n >= 0: logprob of each token and of the n most probable ones (<= 20)
+  int64_t deadline_ms =
+      0;  // from submission; 0: none. Passed: finish kLength with timed_out, or kDeadline if still queued
 };
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kError };
@@ -38,25 +39,25 @@ struct TokenLogprob {
 };
 
 struct Timings {
-  int64_t prompt_tokens = 0;     // all of the prompt
-  int64_t cached_tokens = 0;     // of them, not computed again
-  int64_t generated_tokens = 0;  // sampled, the end token included
+  int64_t prompt_tokens = 0;                             // all of the prompt
+  int64_t cached_tokens = 0;                             // of them, not computed again
+  int64_t generated_tokens = 0;                          // sampled, the end token included
   double queue_ms = 0, prompt_ms = 0, predicted_ms = 0;  // waiting; until the first token; from it to the last
-  int64_t seed = -1;             // the seed that was used; -1 if none was (greedy)
+  int64_t seed = -1;                                     // the seed that was used; -1 if none was (greedy)
 };
 
-// A piece of one request's output. The first is empty: the request has left the queue. Texts of all events, concatenated, are the answer: valid UTF-8, no
-// code point split, nothing that a stop string later takes back.
+// A piece of one request's output. The first is empty: the request has left the queue. Texts of all events,
+// concatenated, are the answer: valid UTF-8, no code point split, nothing that a stop string later takes back.
 struct Event {
   std::string text;
-  std::vector<int32_t> ids;             // tokens of this piece, end token included; text may lag behind them
-  std::vector<TokenLogprob> logprobs;   // one an id, if asked for
-  bool finished = false;                // the last event; only then the fields below are set
+  std::vector<int32_t> ids;            // tokens of this piece, end token included; text may lag behind them
+  std::vector<TokenLogprob> logprobs;  // one an id, if asked for
+  bool finished = false;               // the last event; only then the fields below are set
   FinishReason reason = FinishReason::kNone;
   StopType stop_type = StopType::kNone;
-  std::string stop_word;                // the stop string that was met
+  std::string stop_word;  // the stop string that was met
   bool timed_out = false;
-  Status status;                        // of kError and kCancelled
+  Status status;  // of kError and kCancelled
   Timings timings;
 };
 

@@ -12,8 +12,14 @@
 namespace wf {
 
 WF_MODEL_INLINE Sequence::Sequence(Request r, EventSink s, const Model& m, const KernelTable& kernels, int64_t ctx)
-    : request(std::move(r)), tokens(request.prompt), prompt_size(tokens.size()), submitted(Clock::now()), sink_(std::move(s)),
-      model_(m), sampler_(request.sampling, kernels, tokens), stops_(request.stop) {
+    : request(std::move(r)),
+      tokens(request.prompt),
+      prompt_size(tokens.size()),
+      submitted(Clock::now()),
+      sink_(std::move(s)),
+      model_(m),
+      sampler_(request.sampling, kernels, tokens),
+      stops_(request.stop) {
   const int64_t room = ctx - static_cast<int64_t>(prompt_size);
   max_tokens = request.max_tokens < 0 ? room : std::min(request.max_tokens, room);
   admitted = first_token = last_token = submitted;
@@ -21,7 +27,8 @@ WF_MODEL_INLINE Sequence::Sequence(Request r, EventSink s, const Model& m, const
 
 WF_MODEL_INLINE bool Sequence::IsEnd(int32_t token) const {
   const auto& ids = request.stop_token_ids;
-  return (!request.ignore_eos && model_.tokenizer().IsEog(token)) || std::find(ids.begin(), ids.end(), token) != ids.end();
+  return (!request.ignore_eos && model_.tokenizer().IsEog(token)) ||
+         std::find(ids.begin(), ids.end(), token) != ids.end();
 }
 
 WF_MODEL_INLINE void Sequence::AddLogprob(const float* logits, size_t n, float lse, int32_t token) {
@@ -29,16 +36,18 @@ WF_MODEL_INLINE void Sequence::AddLogprob(const float* logits, size_t n, float l
   std::vector<int32_t> order(n);
   for (size_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(i);
   const auto k = static_cast<std::ptrdiff_t>(std::min(n, static_cast<size_t>(request.logprobs)));
-  std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](int32_t a, int32_t b) {
-    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
-  });
-  for (std::ptrdiff_t i = 0; i < k; ++i) lp.top.emplace_back(order[static_cast<size_t>(i)], logits[order[static_cast<size_t>(i)]] - lse);
+  std::partial_sort(order.begin(), order.begin() + k, order.end(),
+                    [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); });
+  for (std::ptrdiff_t i = 0; i < k; ++i)
+    lp.top.emplace_back(order[static_cast<size_t>(i)], logits[order[static_cast<size_t>(i)]] - lse);
   last.logprobs.push_back(std::move(lp));
 }
 
-WF_MODEL_INLINE void Sequence::Next(float* logits, size_t n, std::span<const int32_t> banned, const Transformer& transformer) {
+WF_MODEL_INLINE void Sequence::Next(float* logits, size_t n, std::span<const int32_t> banned,
+                                    const Transformer& transformer) {
   for (size_t i = 0; i < n; ++i) {
-    if (std::isnan(logits[i])) return End(FinishReason::kError, StopType::kNone, InternalError("logits are not numbers (NaN)"));
+    if (std::isnan(logits[i]))
+      return End(FinishReason::kError, StopType::kNone, InternalError("logits are not numbers (NaN)"));
   }
   float lse = 0;
   if (request.logprobs >= 0) {
@@ -84,7 +93,8 @@ WF_MODEL_INLINE void Sequence::End(FinishReason reason, StopType type, Status st
 
 WF_MODEL_INLINE void Sequence::EndAtDeadline() {
   if (generated == 0) {
-    return End(FinishReason::kError, StopType::kNone, Status(ErrorCode::kDeadline, "the deadline passed before the first token"));
+    return End(FinishReason::kError, StopType::kNone,
+               Status(ErrorCode::kDeadline, "the deadline passed before the first token"));
   }
   End(FinishReason::kLength, StopType::kLimit, OkStatus());
   last.timed_out = true;

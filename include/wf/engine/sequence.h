@@ -28,9 +28,9 @@ class Sequence {
   // Takes the next token from a row of logits and passes on what may be shown of it.
   void Next(float* logits, size_t n, std::span<const int32_t> banned, const Transformer& transformer);
   void End(FinishReason reason, StopType type, Status status);
-  void EndAtDeadline();  // kLength with timed_out if there are tokens, else kDeadline
+  void EndAtDeadline();                 // kLength with timed_out if there are tokens, else kDeadline
   void EmitBegin() { sink_(Event()); }  // the request has a place: an event without anything in it
-  void EmitLast();       // after End(): the event that ends the request
+  void EmitLast();                      // after End(): the event that ends the request
 
   bool ended() const noexcept { return last.finished; }
   bool Decoding() const noexcept { return computed >= prompt_size; }
@@ -39,13 +39,13 @@ class Sequence {
   Request request;
   std::vector<int32_t> tokens;  // prompt and generated
   size_t prompt_size = 0;
-  size_t computed = 0;          // tokens whose K and V are in the cache
+  size_t computed = 0;  // tokens whose K and V are in the cache
   int64_t generated = 0;
-  int64_t max_tokens = 0;       // bounded by the context
+  int64_t max_tokens = 0;  // bounded by the context
   std::vector<int32_t> blocks;
   std::vector<uint8_t*> pointers;
   Clock::time_point submitted, admitted, first_token, last_token;
-  Event last;                   // being filled until it is emitted
+  Event last;  // being filled until it is emitted
 
  private:
   bool IsEnd(int32_t token) const;

@@ -13,13 +13,13 @@
 namespace wf {
 
 inline constexpr size_t kMaxTernaryK = 66052;  // 2 * 127 * K < 2^24: the sum is exact as an f32, too
-inline constexpr int kDynamic = -1;  // a rank that is known at run time only; 0: no low-rank term
+inline constexpr int kDynamic = -1;            // a rank that is known at run time only; 0: no low-rank term
 
 // y[t][r] = fma((float)(sum_k T[r][k] * q[t][k]) / act_scale[t], w_scale, bias[r] + U[r] . lrc_t[t])
 // for r in [row_begin, row_end), t in [0, tokens). The sum is exact in int32 (K <= kMaxTernaryK). Without bias and
 // low-rank term the addend is 0, which leaves the order of formats.md 4.1: divide, then multiply.
 struct TernaryArgs {
-  const void* w = nullptr;           // the tensor's first byte, rows of k weights in the block type's layout
+  const void* w = nullptr;  // the tensor's first byte, rows of k weights in the block type's layout
   size_t k = 0;
   size_t row_begin = 0, row_end = 0;
   float w_scale = 1;                 // the tensor's scale
@@ -28,14 +28,14 @@ struct TernaryArgs {
   const int32_t* x_sum = nullptr;    // sum of each token's q
   const float* act_scale = nullptr;  // a = 127 / max|x| of each token
   size_t tokens = 1;
-  float* y = nullptr;                // y[t * y_stride + r]
+  float* y = nullptr;  // y[t * y_stride + r]
   size_t y_stride = 0;
-  const float* bias = nullptr;       // rows values, or none
-  const void* lrc_u = nullptr;       // rows x rank, row-major; read only by instances with a rank
+  const float* bias = nullptr;  // rows values, or none
+  const void* lrc_u = nullptr;  // rows x rank, row-major; read only by instances with a rank
   FloatType lrc_type = FloatType::kF16;
-  const float* lrc_t = nullptr;      // V^T x: tokens rows of rank values
+  const float* lrc_t = nullptr;  // V^T x: tokens rows of rank values
   size_t lrc_t_stride = 0;
-  size_t lrc_rank = 0;               // read only by instances with kDynamic
+  size_t lrc_rank = 0;  // read only by instances with kDynamic
 };
 
 // y[t][r] = w[r] . x[t] (+ bias[r]): the head, dense projections, V^T x. Sums as in SumOrder (ref.h).
@@ -130,10 +130,10 @@ struct KvStoreArgs {
 struct AttentionArgs {
   const float* q = nullptr;  // head h of row r at q + r * q_stride + h * head_dim
   size_t q_stride = 0;
-  float* out = nullptr;      // likewise
+  float* out = nullptr;  // likewise
   size_t out_stride = 0;
   size_t rows = 0, heads = 0, head_dim = 0;
-  const uint32_t* visible = nullptr;       // >= 1 each
+  const uint32_t* visible = nullptr;  // >= 1 each
   float scale = 1;
   const uint8_t* const* blocks = nullptr;  // the sequence's KV blocks in order
   size_t offset = 0;                       // bytes from a block's start to the head's share

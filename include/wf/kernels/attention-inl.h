@@ -78,13 +78,13 @@ HWY_NOINLINE void Attention(const AttentionArgs& a) noexcept {
   constexpr size_t kElement = F == FloatType::kF32 ? 4 : 2;
   constexpr int Q = 4;  // query vectors at a time: 8 chains of FMA hide their latency
   const size_t dim = a.head_dim, vs = KvVStride(dim), count = a.rows * a.heads;
-  float* keys = a.scratch;             // dim x 32
+  float* keys = a.scratch;                // dim x 32
   float* values = keys + dim * kKvBlock;  // 32 x vs
-  float* q = values + kKvBlock * vs;   // count x dim, scaled
-  float* o = q + count * dim;          // count x vs
+  float* q = values + kKvBlock * vs;      // count x dim, scaled
+  float* o = q + count * dim;             // count x vs
   float* m = o + count * vs;
   float* l = m + count;
-  float* p = l + count;                // Q x 32, in the tail of the scratch
+  float* p = l + count;  // Q x 32, in the tail of the scratch
   uint32_t most = 0;
   for (size_t r = 0; r < a.rows; ++r) {
     most = a.visible[r] > most ? a.visible[r] : most;

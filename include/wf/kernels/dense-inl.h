@@ -18,9 +18,7 @@ namespace WF_NAMESPACE {
 template <FloatType F, int R, int T>
 HWY_INLINE void DenseTile(const DenseArgs& a, size_t row, size_t token) {
   V16 acc[R][T];
-  WF_UNROLL for (int r = 0; r < R; ++r) {
-    WF_UNROLL for (int t = 0; t < T; ++t) acc[r][t] = Zero16();
-  }
+  WF_UNROLL for (int r = 0; r < R; ++r) { WF_UNROLL for (int t = 0; t < T; ++t) acc[r][t] = Zero16(); }
   const float* x = a.x + token * a.x_stride;
   size_t i = 0;
   for (; i + 16 <= a.k; i += 16) {

@@ -94,7 +94,8 @@ HWY_NOINLINE HWY_MAYBE_UNUSED inline void RmsNorm(const RmsNormArgs& a) noexcept
   for (size_t w = 8; w > 0; w /= 2) {
     for (size_t j = 0; j < w; ++j) lane[j] += lane[j + w];
   }
-  const float inv = static_cast<float>(1.0 / std::sqrt(lane[0] / static_cast<double>(a.n) + static_cast<double>(a.eps)));
+  const float inv =
+      static_cast<float>(1.0 / std::sqrt(lane[0] / static_cast<double>(a.n) + static_cast<double>(a.eps)));
   const V16 vi = Set16(inv);
   for (i = 0; i + 16 <= a.n; i += 16) Store16(Mul16(Mul16(Load16(a.x + i), Load16(a.w + i)), vi), a.y + i);
   if (rest != 0) StoreN16(Mul16(Mul16(LoadN16(a.x + i, rest), LoadN16(a.w + i, rest)), vi), a.y + i, rest);

@@ -113,8 +113,8 @@ void TernaryRef(const TernaryArgs& a, size_t tokens) noexcept {
       float add = 0;
       if constexpr (Rank != 0) {
         const size_t rank = Rank > 0 ? static_cast<size_t>(Rank) : a.lrc_rank;
-        add = DotRef([&](size_t i) { return LoadFloat(a.lrc_type, a.lrc_u, r * rank + i); }, a.lrc_t + t * a.lrc_t_stride,
-                     rank);
+        add = DotRef([&](size_t i) { return LoadFloat(a.lrc_type, a.lrc_u, r * rank + i); },
+                     a.lrc_t + t * a.lrc_t_stride, rank);
       }
       if (a.bias != nullptr) add = add + a.bias[r];
       a.y[t * a.y_stride + r] = std::fma(static_cast<float>(dot) / a.act_scale[t], a.w_scale, add);

@@ -38,26 +38,27 @@ struct TernaryRow {
   TernaryInstance fn;
 };
 inline const TernaryRow* TernaryRows(size_t* count) {
-#define WF_INSTANCE(ISA, B, R)                                                             \
-  TernaryRow{isa::ISA::kRank, block::B::kType,                                             \
+#define WF_INSTANCE(ISA, B, R) \
+  TernaryRow{isa::ISA::kRank,  \
+             block::B::kType,  \
              {TernaryFnOf<block::B, R, false>(isa::ISA{}), TernaryFnOf<block::B, R, true>(isa::ISA{}), R}},
   static const TernaryRow rows[] = {
 #if defined(WF_PRECOMPILED_KERNELS) || defined(WF_BUILDING_KERNELS) || defined(WF_DYNAMIC_DISPATCH)
 #include "wf/kernels/instances.def"
 #else  // static mode: Scalar and, if the compiler flags allow one, a single vector ISA
-#define WF_INSTANCES_STATIC(ISA)                                                    \
-  WF_INSTANCE(ISA, I2S, 0) WF_INSTANCE(ISA, I2S, -1) WF_INSTANCE(ISA, F32, 0)       \
-  WF_INSTANCE(ISA, F32, -1) WF_INSTANCE(ISA, F16, 0) WF_INSTANCE(ISA, F16, -1)      \
-  WF_INSTANCE(ISA, BF16, 0) WF_INSTANCE(ISA, BF16, -1)
-      WF_INSTANCES_STATIC(Scalar)
+#define WF_INSTANCES_STATIC(ISA)                                                                        \
+  WF_INSTANCE(ISA, I2S, 0)                                                                              \
+  WF_INSTANCE(ISA, I2S, -1) WF_INSTANCE(ISA, F32, 0) WF_INSTANCE(ISA, F32, -1) WF_INSTANCE(ISA, F16, 0) \
+      WF_INSTANCE(ISA, F16, -1) WF_INSTANCE(ISA, BF16, 0) WF_INSTANCE(ISA, BF16, -1)
+    WF_INSTANCES_STATIC(Scalar)
 #if WF_ISA_MASK & 0x20u
-      WF_INSTANCES_STATIC(Avx512Vnni)
+        WF_INSTANCES_STATIC(Avx512Vnni)
 #elif WF_ISA_MASK & 0x08u
-      WF_INSTANCES_STATIC(Avx512)
+        WF_INSTANCES_STATIC(Avx512)
 #elif WF_ISA_MASK & 0x04u
-      WF_INSTANCES_STATIC(AvxVnni)
+        WF_INSTANCES_STATIC(AvxVnni)
 #elif WF_ISA_MASK & 0x02u
-      WF_INSTANCES_STATIC(Avx2)
+        WF_INSTANCES_STATIC(Avx2)
 #endif
 #undef WF_INSTANCES_STATIC
 #endif
@@ -79,7 +80,8 @@ WF_LIB_INLINE const KernelTable& Kernels(isa::Id id) {
   static const bool made = [] {
     for (int i = 0; i < isa::kCount; ++i) {
       if ((WF_ISA_MASK >> i) & 1u) {
-        tables[i] = detail::VisitIsa<WF_ISA_MASK>(static_cast<isa::Id>(i), [](auto tag) { return detail::MakeTable(tag); });
+        tables[i] =
+            detail::VisitIsa<WF_ISA_MASK>(static_cast<isa::Id>(i), [](auto tag) { return detail::MakeTable(tag); });
       }
     }
     return true;

@@ -27,7 +27,8 @@ HWY_INLINE hn::Vec<D32x> Signs(const Word* w) {
     v = hn::LoadU(d, reinterpret_cast<const int32_t*>(w));
   } else {
     // The word's bits at the top of a lane: sign and "not zero" are where an f32 has them.
-    v = hn::ShiftLeft<16>(hn::PromoteTo(d, hn::LoadU(hn::Rebind<int16_t, D32x>(), reinterpret_cast<const int16_t*>(w))));
+    v = hn::ShiftLeft<16>(
+        hn::PromoteTo(d, hn::LoadU(hn::Rebind<int16_t, D32x>(), reinterpret_cast<const int16_t*>(w))));
   }
   const auto zero = hn::Eq(hn::ShiftLeft<1>(v), hn::Zero(d));
   return hn::IfThenZeroElse(zero, hn::Or(hn::ShiftRight<31>(v), hn::Set(d, 1)));

@@ -207,7 +207,8 @@ HWY_INLINE void PairedDots(const TernaryArgs& a, size_t row, size_t t, int32_t (
   const size_t pairs = groups / 2;
   for (size_t p = 0; p < pairs;) {
     // A 512-bit step takes a pair, a 256-bit one half of it.
-    const size_t stop = WF_ISA_VNNI ? pairs : (pairs - p < kFlushEvery * kVecBytes / 64 ? pairs : p + kFlushEvery * kVecBytes / 64);
+    const size_t stop =
+        WF_ISA_VNNI ? pairs : (pairs - p < kFlushEvery * kVecBytes / 64 ? pairs : p + kFlushEvery * kVecBytes / 64);
     for (; p < stop; ++p) {
       for (size_t h = 0; h < 64 / kVecBytes; ++h) {
         acc.template Step<XLoad::kWhole>(w + 64 * p + 32 * h, row_bytes, x + 256 * p + 32 * h, 64, a.x_stride);

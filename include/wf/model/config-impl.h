@@ -24,10 +24,11 @@ class ArchKeys {
     WF_ASSIGN(const std::vector<int64_t> values, g_.GetIntArray(Name(key)));
     if (values.empty()) return Bad(key, "an empty array", lo, hi);
     for (const int64_t v : values) {
-      if (v < 0 || static_cast<uint64_t>(v) < lo || static_cast<uint64_t>(v) > hi) return Bad(key, std::to_string(v), lo, hi);
+      if (v < 0 || static_cast<uint64_t>(v) < lo || static_cast<uint64_t>(v) > hi)
+        return Bad(key, std::to_string(v), lo, hi);
       if (v != values[0]) {
-        return Unsupported(g_.name() + ": " + Name(key) + " differs between layers (" + std::to_string(values[0]) + ", " +
-                           std::to_string(v) + ")");
+        return Unsupported(g_.name() + ": " + Name(key) + " differs between layers (" + std::to_string(values[0]) +
+                           ", " + std::to_string(v) + ")");
       }
     }
     return static_cast<size_t>(values[0]);
@@ -75,7 +76,8 @@ inline Status RefuseUnsupported(const Gguf& g, const ArchKeys& keys) {
   WF_ASSIGN(const uint64_t pooling, g.GetUintOr(keys.Name("pooling_type"), 0));
   if (pooling != 0) return keys.Refuse("pooling_type", "an embedding model");
   WF_ASSIGN(const std::string_view scaling, g.GetStringOr(keys.Name("rope.scaling.type"), "linear"));
-  if (scaling != "none" && scaling != "linear") return keys.Refuse("rope.scaling.type", "RoPE scaling '" + std::string(scaling) + "'");
+  if (scaling != "none" && scaling != "linear")
+    return keys.Refuse("rope.scaling.type", "RoPE scaling '" + std::string(scaling) + "'");
   return OkStatus();
 }
 

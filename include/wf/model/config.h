@@ -22,17 +22,17 @@ struct Config {
   size_t layers = 0;
   size_t heads = 0, kv_heads = 0, head_dim = 0;
   size_t ffn = 0;
-  size_t context = 0;        // tokens the model was trained for
+  size_t context = 0;  // tokens the model was trained for
   float rms_eps = 0;
-  float sub_norm_eps = 0;    // of norms that belong to a projection; rms_eps unless the file says otherwise
+  float sub_norm_eps = 0;  // of norms that belong to a projection; rms_eps unless the file says otherwise
   float rope_base = 10000;
-  float rope_scale = 1;      // multiplies the angle: 1 / rope.scaling.factor
-  size_t rope_dims = 0;      // rotated values of a head, even
+  float rope_scale = 1;  // multiplies the angle: 1 / rope.scaling.factor
+  size_t rope_dims = 0;  // rotated values of a head, even
   RopeKind rope = RopeKind::kNeox;
-  float attention_scale = 0; // 1 / sqrt(head_dim) unless the file says otherwise
+  float attention_scale = 0;  // 1 / sqrt(head_dim) unless the file says otherwise
   Activation activation = Activation::kSilu;
-  bool bitlinear = false;    // projections quantise their input per token, whatever type their weights are stored in
-  bool tied_head = false;    // the embedding is the head even if the file has an output.weight
+  bool bitlinear = false;  // projections quantise their input per token, whatever type their weights are stored in
+  bool tied_head = false;  // the embedding is the head even if the file has an output.weight
   bool needs_sub_norms = false;
 };
 

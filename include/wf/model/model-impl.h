@@ -40,8 +40,8 @@ WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::Open(const std::stri
   WF_ASSIGN(Tokenizer tokenizer, Tokenizer::FromGguf(g));
   const Vocab& vocab = tokenizer.vocab();
   if (static_cast<size_t>(tokenizer.size()) > m->config_.vocab) {
-    return FormatError(path + ": the tokenizer has " + std::to_string(tokenizer.size()) + " tokens, the embedding only " +
-                       std::to_string(m->config_.vocab) + " rows");
+    return FormatError(path + ": the tokenizer has " + std::to_string(tokenizer.size()) +
+                       " tokens, the embedding only " + std::to_string(m->config_.vocab) + " rows");
   }
   m->notices_.insert(m->notices_.end(), vocab.warnings.begin(), vocab.warnings.end());
   m->template_source_ = vocab.chat_template;
@@ -63,8 +63,8 @@ WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::Open(const std::stri
   return std::shared_ptr<const Model>(std::move(m));
 }
 
-WF_MODEL_INLINE Result<ChatPrompt> RenderChat(const Model& model, std::string_view messages_json, bool add_generation_prompt,
-                                              std::string_view extra_globals_json) {
+WF_MODEL_INLINE Result<ChatPrompt> RenderChat(const Model& model, std::string_view messages_json,
+                                              bool add_generation_prompt, std::string_view extra_globals_json) {
   if (model.chat_template() == nullptr) {
     return Unsupported(model.gguf().name() + ": the model has no chat template that works");
   }
@@ -83,7 +83,8 @@ WF_MODEL_INLINE Result<ChatPrompt> RenderChat(const Model& model, std::string_vi
   }
   globals.emplace_back("messages", std::move(messages));
   globals.emplace_back("add_generation_prompt", Value::Bool(add_generation_prompt));
-  WF_ASSIGN(const std::vector<RenderedSegment> segments, model.chat_template()->Render(Value::Mapping(std::move(globals))));
+  WF_ASSIGN(const std::vector<RenderedSegment> segments,
+            model.chat_template()->Render(Value::Mapping(std::move(globals))));
   ChatPrompt prompt;
   std::vector<Tokenizer::Segment> parts;
   for (const RenderedSegment& s : segments) {

@@ -15,9 +15,9 @@ struct Architecture {
   std::string_view name;
   RopeKind rope;
   Activation activation;
-  bool bitlinear;   // always, else by the key {arch}.bitlinear
-  bool sub_norms;   // attn_sub_norm and ffn_sub_norm must exist
-  bool tied_head;   // the embedding is always the head
+  bool bitlinear;  // always, else by the key {arch}.bitlinear
+  bool sub_norms;  // attn_sub_norm and ffn_sub_norm must exist
+  bool tied_head;  // the embedding is always the head
 };
 
 inline constexpr Architecture kArchitectures[] = {

@@ -64,7 +64,8 @@ class SelfTest {
   }
 
   Status TestTernary(const Linear& l) {
-    if (!done_.insert({static_cast<int>(l.type), l.k, l.rows, l.rank * 4 + static_cast<size_t>(l.lrc_type)}).second) return OkStatus();
+    if (!done_.insert({static_cast<int>(l.type), l.k, l.rows, l.rank * 4 + static_cast<size_t>(l.lrc_type)}).second)
+      return OkStatus();
     ++report_.kernels;
     constexpr size_t kTokens = 6;  // a whole tile and a rest of the matrix product
     const block::ActOrder order = block::OrderFor(l.type, l.k);
@@ -74,25 +75,44 @@ class SelfTest {
     AlignedBuffer<int32_t> sum(kTokens);
     Fill(x, kTokens * l.k);
     for (size_t t = 0; t < kTokens; ++t) {
-      ref_.quantise({.x = x.data() + t * l.k, .k = l.k, .order = static_cast<uint8_t>(order), .out = q.data() + t * stride,
-                     .act_scale = scale.data() + t, .sum = sum.data() + t});
+      ref_.quantise({.x = x.data() + t * l.k,
+                     .k = l.k,
+                     .order = static_cast<uint8_t>(order),
+                     .out = q.data() + t * stride,
+                     .act_scale = scale.data() + t,
+                     .sum = sum.data() + t});
     }
     Fill(lrc, kTokens * (l.rank + 1));
-    const TernaryInstance fast = FindTernary(k_.isa, l.type, l.rank), slow = FindTernary(isa::Id::kScalar, l.type, l.rank);
-    const auto test = [&](const char* kernel, size_t row, size_t n, size_t tokens, auto slow_fn, auto fast_fn) -> Status {
+    const TernaryInstance fast = FindTernary(k_.isa, l.type, l.rank),
+                          slow = FindTernary(isa::Id::kScalar, l.type, l.rank);
+    const auto test = [&](const char* kernel, size_t row, size_t n, size_t tokens, auto slow_fn,
+                          auto fast_fn) -> Status {
       std::vector<float> want(tokens * n), got(tokens * n);
       // Kernels address y by absolute row: shifted, so that the small buffer is hit.
-      TernaryArgs a{.w = l.data, .k = l.k, .row_begin = row, .row_end = row + n, .w_scale = l.scale, .x = q.data(),
-                    .x_stride = stride, .x_sum = sum.data(), .act_scale = scale.data(), .tokens = tokens, .y_stride = n,
-                    .bias = l.bias, .lrc_u = l.lrc_u, .lrc_type = l.lrc_type, .lrc_t = lrc.data(), .lrc_t_stride = l.rank,
+      TernaryArgs a{.w = l.data,
+                    .k = l.k,
+                    .row_begin = row,
+                    .row_end = row + n,
+                    .w_scale = l.scale,
+                    .x = q.data(),
+                    .x_stride = stride,
+                    .x_sum = sum.data(),
+                    .act_scale = scale.data(),
+                    .tokens = tokens,
+                    .y_stride = n,
+                    .bias = l.bias,
+                    .lrc_u = l.lrc_u,
+                    .lrc_type = l.lrc_type,
+                    .lrc_t = lrc.data(),
+                    .lrc_t_stride = l.rank,
                     .lrc_rank = l.rank};
       a.y = Shifted(want, row);
       slow_fn(a);
       a.y = Shifted(got, row);
       fast_fn(a);
-      return Compare(std::string("ternary ") + kernel + " " + std::string(TensorTypeName(l.type)) + " K=" +
-                         std::to_string(l.k) + " rank " + std::to_string(l.rank) + " (tensor " + l.name + ", row " +
-                         std::to_string(row) + ")",
+      return Compare(std::string("ternary ") + kernel + " " + std::string(TensorTypeName(l.type)) +
+                         " K=" + std::to_string(l.k) + " rank " + std::to_string(l.rank) + " (tensor " + l.name +
+                         ", row " + std::to_string(row) + ")",
                      got.data(), want.data(), got.size(), got.size() * sizeof(float));
     };
     for (const size_t row : SampleRows(l.rows)) WF_TRY(test("gemv", row, 1, 1, slow.gemv, fast.gemv));
@@ -118,13 +138,20 @@ class SelfTest {
       const bool tile = row == 0;  // several rows and tokens at a time, once
       const size_t n = tile ? std::min<size_t>(rows, 5) : 1, tokens = tile ? kTokens : 1;
       std::vector<float> want(tokens * n), got(tokens * n);
-      DenseArgs a{.w = data, .k = k, .row_begin = row, .row_end = row + n, .x = x.data(), .x_stride = k, .tokens = tokens,
-                  .y = Shifted(want, row), .y_stride = n};
+      DenseArgs a{.w = data,
+                  .k = k,
+                  .row_begin = row,
+                  .row_end = row + n,
+                  .x = x.data(),
+                  .x_stride = k,
+                  .tokens = tokens,
+                  .y = Shifted(want, row),
+                  .y_stride = n};
       ref_.dense[static_cast<int>(f)](a);
       a.y = Shifted(got, row);
       k_.dense[static_cast<int>(f)](a);
-      WF_TRY(Compare("dense K=" + std::to_string(k) + " (tensor " + name + ", row " + std::to_string(row) + ")", got.data(),
-                     want.data(), tokens * n, tokens * n * sizeof(float)));
+      WF_TRY(Compare("dense K=" + std::to_string(k) + " (tensor " + name + ", row " + std::to_string(row) + ")",
+                     got.data(), want.data(), tokens * n, tokens * n * sizeof(float)));
     }
     return OkStatus();
   }
@@ -158,7 +185,8 @@ class SelfTest {
         AlignedBuffer<int8_t> qa(bytes), qb(bytes);
         float s[2] = {};
         int32_t sum[2] = {};
-        QuantiseArgs q{.x = x.data(), .k = n, .order = static_cast<uint8_t>(order), .out = qa.data(), .act_scale = s, .sum = sum};
+        QuantiseArgs q{
+            .x = x.data(), .k = n, .order = static_cast<uint8_t>(order), .out = qa.data(), .act_scale = s, .sum = sum};
         ref_.quantise(q);
         q.out = qb.data();
         q.act_scale = s + 1;
@@ -174,8 +202,13 @@ class SelfTest {
     Fill(x, n);
     Fill(cs, 2 * pairs);
     std::memcpy(a.data(), x.data(), n * sizeof(float));
-    RopeArgs r{.x = a.data(), .heads = c_.heads, .head_dim = c_.head_dim, .pairs = pairs, .cos = cs.data(),
-               .sin = cs.data() + pairs, .neox = c_.rope == RopeKind::kNeox};
+    RopeArgs r{.x = a.data(),
+               .heads = c_.heads,
+               .head_dim = c_.head_dim,
+               .pairs = pairs,
+               .cos = cs.data(),
+               .sin = cs.data() + pairs,
+               .neox = c_.rope == RopeKind::kNeox};
     ref_.rope(r);
     r.x = x.data();
     k_.rope(r);
@@ -186,14 +219,18 @@ class SelfTest {
   Status TestAttention() {
     constexpr size_t kTokens = 70, kRows = 3;  // two whole blocks and a part
     const size_t dim = c_.head_dim, group = c_.heads / c_.kv_heads, n = group * dim;
-    const size_t element = kv_ == FloatType::kF32 ? 4 : 2, bytes = KvHeadBytes(dim, element), type = static_cast<size_t>(kv_);
+    const size_t element = kv_ == FloatType::kF32 ? 4 : 2, bytes = KvHeadBytes(dim, element),
+                 type = static_cast<size_t>(kv_);
     AlignedBuffer<float> kv, q, a(kRows * n), b(kRows * n), scratch(AttentionScratch(kRows, group, dim));
     AlignedBuffer<uint8_t> ca(3 * bytes), cb(3 * bytes);
     Fill(kv, 2 * dim);
     Fill(q, kRows * n);
     for (size_t t = 0; t < kTokens; ++t) {
       for (size_t d = 0; d < 2 * dim; ++d) kv[d] = Next();
-      KvStoreArgs s{.k = kv.data(), .v = kv.data() + dim, .head_dim = dim, .head = ca.data() + t / kKvBlock * bytes,
+      KvStoreArgs s{.k = kv.data(),
+                    .v = kv.data() + dim,
+                    .head_dim = dim,
+                    .head = ca.data() + t / kKvBlock * bytes,
                     .slot = t % kKvBlock};
       ref_.kv_store[type](s);
       s.head = cb.data() + t / kKvBlock * bytes;
@@ -202,14 +239,24 @@ class SelfTest {
     WF_TRY(Compare("kv_store", cb.data(), ca.data(), kTokens, 3 * bytes));
     const uint8_t* blocks[3] = {ca.data(), ca.data() + bytes, ca.data() + 2 * bytes};
     const uint32_t visible[kRows] = {5, 64, kTokens};
-    AttentionArgs g{.q = q.data(), .q_stride = n, .out = a.data(), .out_stride = n, .rows = kRows, .heads = group,
-                    .head_dim = dim, .visible = visible, .scale = c_.attention_scale, .blocks = blocks, .offset = 0,
+    AttentionArgs g{.q = q.data(),
+                    .q_stride = n,
+                    .out = a.data(),
+                    .out_stride = n,
+                    .rows = kRows,
+                    .heads = group,
+                    .head_dim = dim,
+                    .visible = visible,
+                    .scale = c_.attention_scale,
+                    .blocks = blocks,
+                    .offset = 0,
                     .scratch = scratch.data()};
     ref_.attention[type](g);
     g.out = b.data();
     k_.attention[type](g);
     report_.kernels += 2;
-    return Compare("attention head size " + std::to_string(dim), b.data(), a.data(), kRows * n, kRows * n * sizeof(float));
+    return Compare("attention head size " + std::to_string(dim), b.data(), a.data(), kRows * n,
+                   kRows * n * sizeof(float));
   }
 
   const Model& m_;

@@ -24,7 +24,7 @@ struct Activations {
   AlignedBuffer<int8_t> q;     // rows x stride, quantised
   AlignedBuffer<float> scale;  // one a row
   AlignedBuffer<int32_t> sum;
-  AlignedBuffer<float> lrc;    // rows x rank: V^T x of the linear at hand
+  AlignedBuffer<float> lrc;  // rows x rank: V^T x of the linear at hand
 };
 
 // One projection of a group that shares its input.
@@ -90,8 +90,9 @@ struct Transformer::Impl {
     rope_cos.resize(n * pairs);
     rope_sin.resize(n * pairs);
     for (size_t i = 0; i < pairs; ++i) {
-      const double step = std::pow(static_cast<double>(c.rope_base), -2.0 * static_cast<double>(i) / static_cast<double>(c.rope_dims)) *
-                          static_cast<double>(c.rope_scale);
+      const double step =
+          std::pow(static_cast<double>(c.rope_base), -2.0 * static_cast<double>(i) / static_cast<double>(c.rope_dims)) *
+          static_cast<double>(c.rope_scale);
       for (size_t p = rope_rows; p < n; ++p) {
         rope_cos[p * pairs + i] = static_cast<float>(std::cos(static_cast<double>(p) * step));
         rope_sin[p * pairs + i] = static_cast<float>(std::sin(static_cast<double>(p) * step));
@@ -113,7 +114,8 @@ struct Transformer::Impl {
 
   // Runs projections that share the input x (n rows, stride apart, already normed by the block's norm if `norm` is
   // given). Projections with a norm of their own get their own input.
-  void Project(const float* x, size_t stride, size_t n, const float* norm, float eps, std::span<const detail::Output> outs) {
+  void Project(const float* x, size_t stride, size_t n, const float* norm, float eps,
+               std::span<const detail::Output> outs) {
     const Linear& first = *outs[0].linear;
     bool shared = true;
     for (const detail::Output& o : outs) {
@@ -153,8 +155,12 @@ struct Transformer::Impl {
         }
         if (in != y) std::memcpy(y, in, l.k * sizeof(float));
         if (!l.ternary) continue;
-        k.quantise({.x = y, .k = l.k, .order = static_cast<uint8_t>(order), .out = act.q.data() + r * bytes,
-                    .act_scale = act.scale.data() + r, .sum = act.sum.data() + r});
+        k.quantise({.x = y,
+                    .k = l.k,
+                    .order = static_cast<uint8_t>(order),
+                    .out = act.q.data() + r * bytes,
+                    .act_scale = act.scale.data() + r,
+                    .sum = act.sum.data() + r});
       }
     });
   }
@@ -187,15 +193,36 @@ struct Transformer::Impl {
     if (!l.ternary) {
       FloatType type{};
       (void)ToFloatType(l.type, &type);
-      k.dense[static_cast<int>(type)]({.w = l.data, .k = l.k, .row_begin = begin, .row_end = end, .x = act.x.data(),
-                                       .x_stride = l.k, .tokens = n, .y = o.y, .y_stride = o.stride, .bias = l.bias});
+      k.dense[static_cast<int>(type)]({.w = l.data,
+                                       .k = l.k,
+                                       .row_begin = begin,
+                                       .row_end = end,
+                                       .x = act.x.data(),
+                                       .x_stride = l.k,
+                                       .tokens = n,
+                                       .y = o.y,
+                                       .y_stride = o.stride,
+                                       .bias = l.bias});
       return;
     }
-    const TernaryArgs a{.w = l.data, .k = l.k, .row_begin = begin, .row_end = end, .w_scale = l.scale,
-                        .x = act.q.data(), .x_stride = block::ActBytes(block::OrderFor(l.type, l.k), l.k),
-                        .x_sum = act.sum.data(), .act_scale = act.scale.data(), .tokens = n, .y = o.y,
-                        .y_stride = o.stride, .bias = l.bias, .lrc_u = l.lrc_u, .lrc_type = l.lrc_type,
-                        .lrc_t = act.lrc.data() + rank_at, .lrc_t_stride = ranks, .lrc_rank = l.rank};
+    const TernaryArgs a{.w = l.data,
+                        .k = l.k,
+                        .row_begin = begin,
+                        .row_end = end,
+                        .w_scale = l.scale,
+                        .x = act.q.data(),
+                        .x_stride = block::ActBytes(block::OrderFor(l.type, l.k), l.k),
+                        .x_sum = act.sum.data(),
+                        .act_scale = act.scale.data(),
+                        .tokens = n,
+                        .y = o.y,
+                        .y_stride = o.stride,
+                        .bias = l.bias,
+                        .lrc_u = l.lrc_u,
+                        .lrc_type = l.lrc_type,
+                        .lrc_t = act.lrc.data() + rank_at,
+                        .lrc_t_stride = ranks,
+                        .lrc_rank = l.rank};
     (n == 1 ? o.fn.gemv : o.fn.gemm)(a);
   }
 
@@ -208,9 +235,15 @@ struct Transformer::Impl {
         const Linear& l = *o.linear;
         const size_t from = std::max(begin, base), to = std::min(end, base + l.rank);
         if (from < to) {
-          k.dense[static_cast<int>(l.lrc_type)]({.w = l.lrc_v, .k = l.k, .row_begin = from - base, .row_end = to - base,
-                                                 .x = act.x.data(), .x_stride = l.k, .tokens = n,
-                                                 .y = act.lrc.data() + base, .y_stride = ranks});
+          k.dense[static_cast<int>(l.lrc_type)]({.w = l.lrc_v,
+                                                 .k = l.k,
+                                                 .row_begin = from - base,
+                                                 .row_end = to - base,
+                                                 .x = act.x.data(),
+                                                 .x_stride = l.k,
+                                                 .tokens = n,
+                                                 .y = act.lrc.data() + base,
+                                                 .y_stride = ranks});
         }
         base += l.rank;
       }
@@ -224,8 +257,12 @@ struct Transformer::Impl {
       for (size_t r = begin; r < end; ++r) {
         const Row& row = rows[r];
         float* x = qkv.data() + r * width;
-        RopeArgs rope{.x = x, .heads = c.heads, .head_dim = c.head_dim, .pairs = pairs,
-                      .cos = rope_cos.data() + row.pos * pairs, .sin = rope_sin.data() + row.pos * pairs,
+        RopeArgs rope{.x = x,
+                      .heads = c.heads,
+                      .head_dim = c.head_dim,
+                      .pairs = pairs,
+                      .cos = rope_cos.data() + row.pos * pairs,
+                      .sin = rope_sin.data() + row.pos * pairs,
                       .neox = c.rope == RopeKind::kNeox};
         k.rope(rope);
         rope.x = x + qd;
@@ -233,8 +270,10 @@ struct Transformer::Impl {
         k.rope(rope);
         uint8_t* block = row.seq->blocks[row.pos / kKvBlock];
         for (size_t head = 0; head < c.kv_heads; ++head) {
-          k.kv_store[static_cast<int>(shape.type)]({.k = x + qd + head * c.head_dim, .v = x + qd + kd + head * c.head_dim,
-                                                    .head_dim = c.head_dim, .head = block + shape.Offset(layer, head),
+          k.kv_store[static_cast<int>(shape.type)]({.k = x + qd + head * c.head_dim,
+                                                    .v = x + qd + kd + head * c.head_dim,
+                                                    .head_dim = c.head_dim,
+                                                    .head = block + shape.Offset(layer, head),
                                                     .slot = row.pos % kKvBlock});
         }
       }
@@ -247,19 +286,26 @@ struct Transformer::Impl {
       for (size_t i = begin; i < end; ++i) {
         const AttentionTask& t = tasks[i / c.kv_heads];
         const size_t head = i % c.kv_heads;
-        k.attention[static_cast<int>(shape.type)](
-            {.q = qkv.data() + t.row * width + head * group * c.head_dim, .q_stride = width,
-             .out = attn.data() + t.row * qd + head * group * c.head_dim, .out_stride = qd, .rows = t.count,
-             .heads = group, .head_dim = c.head_dim, .visible = visible.data() + t.row, .scale = c.attention_scale,
-             .blocks = t.seq->blocks, .offset = shape.Offset(layer, head),
-             .scratch = scratch[static_cast<size_t>(worker)].data()});
+        k.attention[static_cast<int>(shape.type)]({.q = qkv.data() + t.row * width + head * group * c.head_dim,
+                                                   .q_stride = width,
+                                                   .out = attn.data() + t.row * qd + head * group * c.head_dim,
+                                                   .out_stride = qd,
+                                                   .rows = t.count,
+                                                   .heads = group,
+                                                   .head_dim = c.head_dim,
+                                                   .visible = visible.data() + t.row,
+                                                   .scale = c.attention_scale,
+                                                   .blocks = t.seq->blocks,
+                                                   .offset = shape.Offset(layer, head),
+                                                   .scratch = scratch[static_cast<size_t>(worker)].data()});
       }
     });
   }
 
   void AddTo(float* y, const float* x, size_t n) {
     pool.ParallelFor(n, 1, [&](size_t begin, size_t end, int) {
-      for (size_t r = begin; r < end; ++r) k.add({.x = x + r * c.embedding, .y = y + r * c.embedding, .n = c.embedding});
+      for (size_t r = begin; r < end; ++r)
+        k.add({.x = x + r * c.embedding, .y = y + r * c.embedding, .n = c.embedding});
     });
   }
 
@@ -267,7 +313,8 @@ struct Transformer::Impl {
     const Layer& l = w.layers[i];
     const LayerFns& f = fns[i];
     const size_t e = c.embedding, qd = c.heads * c.head_dim, kd = c.kv_heads * c.head_dim, width = qd + 2 * kd;
-    const detail::Output in[] = {{&l.q, f[kQ], qkv.data(), width}, {&l.k, f[kK], qkv.data() + qd, width},
+    const detail::Output in[] = {{&l.q, f[kQ], qkv.data(), width},
+                                 {&l.k, f[kK], qkv.data() + qd, width},
                                  {&l.v, f[kV], qkv.data() + qd + kd, width}};
     Project(h.data(), e, n, l.attn_norm, c.rms_eps, in);
     StoreRows(i, n, width);
@@ -276,7 +323,8 @@ struct Transformer::Impl {
     Project(attn.data(), qd, n, nullptr, 0, o);
     AddTo(h.data(), out.data(), n);
 
-    const detail::Output gu[] = {{&l.gate, f[kGate], ffn.data(), 2 * c.ffn}, {&l.up, f[kUp], ffn.data() + c.ffn, 2 * c.ffn}};
+    const detail::Output gu[] = {{&l.gate, f[kGate], ffn.data(), 2 * c.ffn},
+                                 {&l.up, f[kUp], ffn.data() + c.ffn, 2 * c.ffn}};
     Project(h.data(), e, n, l.ffn_norm, c.rms_eps, gu);
     pool.ParallelFor(n, 1, [&](size_t begin, size_t end, int) {
       for (size_t r = begin; r < end; ++r) {
@@ -326,15 +374,24 @@ struct Transformer::Impl {
     final_rows.Resize(n * e);
     for (size_t r = 0; r < n; ++r) {
       if (rows[r].pos - rows[r].seq->first < rows[r].seq->logits_from) continue;
-      k.rms_norm({.x = h.data() + r * e, .w = w.output_norm, .y = final_rows.data() + wanted * e, .n = e, .eps = c.rms_eps});
+      k.rms_norm(
+          {.x = h.data() + r * e, .w = w.output_norm, .y = final_rows.data() + wanted * e, .n = e, .eps = c.rms_eps});
       ++wanted;
     }
     if (wanted == 0) return;
     FloatType type{};
     (void)ToFloatType(w.head.type, &type);
     pool.ParallelFor(c.vocab, 256, [&](size_t begin, size_t end, int) {
-      k.dense[static_cast<int>(type)]({.w = w.head.data, .k = e, .row_begin = begin, .row_end = end, .x = final_rows.data(),
-                                       .x_stride = e, .tokens = wanted, .y = logits, .y_stride = c.vocab, .bias = w.head.bias});
+      k.dense[static_cast<int>(type)]({.w = w.head.data,
+                                       .k = e,
+                                       .row_begin = begin,
+                                       .row_end = end,
+                                       .x = final_rows.data(),
+                                       .x_stride = e,
+                                       .tokens = wanted,
+                                       .y = logits,
+                                       .y_stride = c.vocab,
+                                       .bias = w.head.bias});
     });
   }
 };
@@ -342,8 +399,9 @@ struct Transformer::Impl {
 WF_MODEL_INLINE Transformer::Transformer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 WF_MODEL_INLINE Transformer::~Transformer() = default;
 
-WF_MODEL_INLINE Result<std::unique_ptr<Transformer>> Transformer::Create(std::shared_ptr<const Model> model, int threads,
-                                                                         FloatType kv_type, std::string_view isa) {
+WF_MODEL_INLINE Result<std::unique_ptr<Transformer>> Transformer::Create(std::shared_ptr<const Model> model,
+                                                                         int threads, FloatType kv_type,
+                                                                         std::string_view isa) {
   WF_ASSIGN(const isa::Id id, isa.empty() ? isa::Choose(CompiledIsas()) : isa::Force(isa, CompiledIsas()));
   if (threads < 1) return InvalidArgument("threads = " + std::to_string(threads) + ", expected at least 1");
   auto impl = std::make_unique<Impl>(std::move(model), threads, kv_type, id);

@@ -25,8 +25,8 @@ struct SequenceRows {
   const int32_t* tokens = nullptr;  // each < vocab
   size_t count = 0;
   size_t first = 0;
-  uint8_t* const* blocks = nullptr; // block b holds positions 32 b .. 32 b + 31
-  size_t logits_from = 0;           // rows logits_from .. count - 1 get logits; count: none
+  uint8_t* const* blocks = nullptr;  // block b holds positions 32 b .. 32 b + 31
+  size_t logits_from = 0;            // rows logits_from .. count - 1 get logits; count: none
 };
 
 class Transformer {

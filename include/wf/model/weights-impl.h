@@ -15,10 +15,17 @@ namespace wf {
 
 WF_MODEL_INLINE bool ToFloatType(TensorType type, FloatType* out) noexcept {
   switch (type) {
-    case TensorType::kF32: *out = FloatType::kF32; return true;
-    case TensorType::kF16: *out = FloatType::kF16; return true;
-    case TensorType::kBF16: *out = FloatType::kBF16; return true;
-    default: return false;
+    case TensorType::kF32:
+      *out = FloatType::kF32;
+      return true;
+    case TensorType::kF16:
+      *out = FloatType::kF16;
+      return true;
+    case TensorType::kBF16:
+      *out = FloatType::kBF16;
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -54,7 +61,8 @@ class WeightLoader {
       w_.head = w_.embedding;
       if (g_.FindTensor("output.weight") != nullptr) {
         used_.insert("output.weight");
-        w_.notices.push_back("output.weight is not used: architecture " + c_.architecture + " takes the embedding as head");
+        w_.notices.push_back("output.weight is not used: architecture " + c_.architecture +
+                             " takes the embedding as head");
       }
     }
     WF_ASSIGN(w_.output_norm, Vector("output_norm.weight", e));
@@ -80,7 +88,8 @@ class WeightLoader {
   Status Wrong(const GgufTensor& t, const std::string& expected) const {
     std::string found;
     for (uint32_t d = 0; d < (t.n_dims == 0 ? 1 : t.n_dims); ++d) found += (d ? ", " : "") + std::to_string(t.ne[d]);
-    return FormatError(g_.name() + ": tensor '" + std::string(t.name) + "': expected " + expected + ", found {" + found + "}");
+    return FormatError(g_.name() + ": tensor '" + std::string(t.name) + "': expected " + expected + ", found {" +
+                       found + "}");
   }
   Status Missing(const std::string& name) const { return NotFound(g_.name() + ": tensor '" + name + "' is missing"); }
   const GgufTensor* Find(const std::string& name) {
@@ -158,8 +167,8 @@ class WeightLoader {
     l.k = k;
     l.rows = rows;
     if (k > kMaxTernaryK) {
-      return Unsupported(g_.name() + ": tensor '" + name + "' has rows of " + std::to_string(k) + " weights; sums stay exact up to " +
-                         std::to_string(kMaxTernaryK));
+      return Unsupported(g_.name() + ": tensor '" + name + "' has rows of " + std::to_string(k) +
+                         " weights; sums stay exact up to " + std::to_string(kMaxTernaryK));
     }
     WF_TRY(Scale(*t, &l));
     if (const GgufTensor* s = Find(base + ".scale"); s != nullptr) {
@@ -201,7 +210,8 @@ class WeightLoader {
     FloatType type{};
     if (!ToFloatType(t.type, &type)) {
       return Unsupported(g_.name() + ": tensor '" + std::string(t.name) + "' has type " +
-                         std::string(TensorTypeName(t.type)) + ", for which there is no kernel here; I2_S, F32, F16 and BF16 have one");
+                         std::string(TensorTypeName(t.type)) +
+                         ", for which there is no kernel here; I2_S, F32, F16 and BF16 have one");
     }
     if (!c_.bitlinear) {
       l->ternary = false;
@@ -243,11 +253,12 @@ class WeightLoader {
     WF_TRY(CheckShape(*v, l->k, rank));
     FloatType tu{}, tv{};
     if (!ToFloatType(u->type, &tu) || !ToFloatType(v->type, &tv) || tu != tv) {
-      return Unsupported(g_.name() + ": '" + std::string(u->name) + "' is " + std::string(TensorTypeName(u->type)) + " and '" +
-                         std::string(v->name) + "' " + std::string(TensorTypeName(v->type)) +
+      return Unsupported(g_.name() + ": '" + std::string(u->name) + "' is " + std::string(TensorTypeName(u->type)) +
+                         " and '" + std::string(v->name) + "' " + std::string(TensorTypeName(v->type)) +
                          ", expected both F16, both BF16 or both F32");
     }
-    if (!l->ternary) return Unsupported(g_.name() + ": a low-rank correction on an unquantised projection, '" + base + "'");
+    if (!l->ternary)
+      return Unsupported(g_.name() + ": a low-rank correction on an unquantised projection, '" + base + "'");
     l->rank = rank;
     l->lrc_type = tu;
     l->lrc_u = u->data;

@@ -21,19 +21,19 @@ namespace wf {
 // y = W Q(n(x)) + U (V^T n(x)) + bias, where n is the projection's own norm (SubLN), if it has one, and Q the
 // per-token quantisation of BitLinear (none for a dense projection).
 struct Linear {
-  std::string name;                  // of the weight tensor
+  std::string name;  // of the weight tensor
   TensorType type = TensorType::kF32;
-  const void* data = nullptr;        // rows x k in the layout of `type`
+  const void* data = nullptr;  // rows x k in the layout of `type`
   size_t k = 0, rows = 0;
-  bool ternary = true;               // false: dense float product, activations not quantised
-  float scale = 1;                   // ternary only: the tensor's scale times its .scale tensor
+  bool ternary = true;  // false: dense float product, activations not quantised
+  float scale = 1;      // ternary only: the tensor's scale times its .scale tensor
   const float* bias = nullptr;
-  const float* norm = nullptr;       // k weights of the RMSNorm on the input
+  const float* norm = nullptr;  // k weights of the RMSNorm on the input
   float norm_eps = 0;
-  size_t rank = 0;                   // of the low-rank correction; 0: none
+  size_t rank = 0;  // of the low-rank correction; 0: none
   FloatType lrc_type = FloatType::kF16;
-  const void* lrc_u = nullptr;       // rows x rank
-  const void* lrc_v = nullptr;       // rank x k (V transposed, so that both products are row dots)
+  const void* lrc_u = nullptr;  // rows x rank
+  const void* lrc_v = nullptr;  // rank x k (V transposed, so that both products are row dots)
 };
 
 struct Layer {
@@ -43,11 +43,11 @@ struct Layer {
 };
 
 struct Weights {
-  Linear embedding;                  // vocab x embedding, dense; rows are looked up
-  Linear head;                       // vocab x embedding, dense; the embedding itself if tied
+  Linear embedding;  // vocab x embedding, dense; rows are looked up
+  Linear head;       // vocab x embedding, dense; the embedding itself if tied
   const float* output_norm = nullptr;
   std::vector<Layer> layers;
-  std::vector<std::string> notices;  // tensors that are there and not used
+  std::vector<std::string> notices;             // tensors that are there and not used
   std::vector<std::unique_ptr<float[]>> owned;  // small vectors that were not f32 in the file
 };
 

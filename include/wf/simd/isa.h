@@ -32,7 +32,8 @@ struct Avx512 {  // F, BW, CD, DQ, VL
   static constexpr int kRank = 3;
   static constexpr const char* kName = "avx512";
 };
-struct Avx512Vnni256 {  // AvxVnni's body with the EVEX form: 256-bit vectors on AVX-512 machines; never chosen by itself
+struct Avx512Vnni256 {  // AvxVnni's body with the EVEX form: 256-bit vectors on AVX-512 machines; never chosen by
+                        // itself
   static constexpr int kRank = 4;
   static constexpr const char* kName = "avx512vnni256";
 };
@@ -60,13 +61,17 @@ inline bool Supported(Id id) noexcept {
   const bool vnni = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
   unsigned a = 0, b = 0, c = 0, d = 0;
   switch (id) {
-    case Id::kScalar: return true;
-    case Id::kAvx2: return avx2;
+    case Id::kScalar:
+      return true;
+    case Id::kAvx2:
+      return avx2;
     case Id::kAvxVnni:  // no compiler name for it before gcc 13
       return avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && ((a >> 4) & 1u) != 0;
-    case Id::kAvx512: return avx512;
+    case Id::kAvx512:
+      return avx512;
     case Id::kAvx512Vnni256:
-    case Id::kAvx512Vnni: return avx512 && vnni;
+    case Id::kAvx512Vnni:
+      return avx512 && vnni;
   }
   return false;
 #else
@@ -95,11 +100,12 @@ inline Id BestSupported(uint32_t mask) noexcept {
   return Id::kScalar;
 }
 
-// The ISA called `name`. An unknown name, one that is not in `mask` (not compiled), or one that this CPU lacks is an error,
-// never a silent choice of another.
+// The ISA called `name`. An unknown name, one that is not in `mask` (not compiled), or one that this CPU lacks is an
+// error, never a silent choice of another.
 inline Result<Id> Force(std::string_view name, uint32_t mask) {
   WF_ASSIGN(const Id id, Parse(name));
-  if (((mask >> static_cast<int>(id)) & 1u) == 0) return Unsupported("ISA " + std::string(name) + " is not compiled into this program");
+  if (((mask >> static_cast<int>(id)) & 1u) == 0)
+    return Unsupported("ISA " + std::string(name) + " is not compiled into this program");
   if (!Supported(id)) return Unsupported("ISA " + std::string(name) + ": this CPU lacks it");
   return id;
 }

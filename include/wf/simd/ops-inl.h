@@ -70,11 +70,11 @@ HWY_INLINE void StoreN16(const V16& a, float* p, size_t n) {
   Store16(a, t);
   std::memcpy(p, t, n * sizeof(float));
 }
-#define WF_BINARY16(NAME, OP)                                                \
-  HWY_INLINE V16 NAME(const V16& a, const V16& b) {                          \
-    V16 r;                                                                   \
-    for (size_t i = 0; i < kParts; ++i) r.v[i] = hn::OP(a.v[i], b.v[i]);     \
-    return r;                                                                \
+#define WF_BINARY16(NAME, OP)                                            \
+  HWY_INLINE V16 NAME(const V16& a, const V16& b) {                      \
+    V16 r;                                                               \
+    for (size_t i = 0; i < kParts; ++i) r.v[i] = hn::OP(a.v[i], b.v[i]); \
+    return r;                                                            \
   }
 WF_BINARY16(Add16, Add)
 WF_BINARY16(Sub16, Sub)
@@ -198,8 +198,8 @@ HWY_INLINE V32 Dot4(V8 a, I8 b, V32 acc) {
 #else
 // Pairs to i16. Codes are 0..3, so a pair is at most 2 * 3 * 128 = 768 and 42 of them fit an i16.
 template <class V8, class I8>
-HWY_INLINE hn::Vec<hn::Repartition<int16_t, hn::DFromV<I8>>> Dot2(V8 a, I8 b) {
-  using V = hn::Vec<hn::Repartition<int16_t, hn::DFromV<I8>>>;
+HWY_INLINE hn::Vec<hn::Repartition<int16_t, hn::DFromV<I8> > > Dot2(V8 a, I8 b) {
+  using V = hn::Vec<hn::Repartition<int16_t, hn::DFromV<I8> > >;
 #if HWY_TARGET <= HWY_AVX3
   return V{_mm512_maddubs_epi16(a.raw, b.raw)};
 #else
