@@ -92,10 +92,9 @@ inline Status InternalError(std::string m) { return Status(ErrorCode::kInternal,
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : ok_(true) {
-    ::new (static_cast<void*>(&value_)) T(std::move(value));
-  }                                                     // NOLINT(google-explicit-constructor)
-  Result(Status status) : status_(std::move(status)) {  // NOLINT(google-explicit-constructor)
+  // Both implicit, so that functions return values and errors alike.
+  Result(T value) : ok_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+  Result(Status status) : status_(std::move(status)) {
     if (status_.ok()) status_ = InternalError("Result made from an ok Status");
   }
   Result(Result&& o) noexcept : ok_(o.ok_), status_(std::move(o.status_)) {

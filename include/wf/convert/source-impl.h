@@ -110,30 +110,24 @@ class TernarySource {
       s.form_ = "unpacked";
       return s;
     }
-    double sum = 0;
-    float magnitude = 0;  // of the values so far that are not zero
-    bool one = true;      // is there only one?
+    TernaryStats stats;
     for (uint64_t begin = 0; begin < t.elements(); begin += kConvertChunk) {
-      const std::span<const float> w = std::span<const float>(s.buffer_).first(s.Count(begin));
-      WF_TRY(ReadFloats(*t.source, begin, std::span<float>(s.buffer_).first(w.size())));
-      for (const float v : w) sum += std::fabs(static_cast<double>(v));
-      for (size_t i = 0; one && i < w.size(); ++i) {
-        if (w[i] == 0) continue;
-        if (magnitude == 0) magnitude = std::fabs(w[i]);
-        one = std::fabs(w[i]) == magnitude;
-      }
+      const std::span<float> w = std::span<float>(s.buffer_).first(s.Count(begin));
+      WF_TRY(ReadFloats(*t.source, begin, w));
+      stats.Add(w);
       s.spent_.Before(begin);
       WF_TRY(tick(w.size()));
     }
-    if (t.op == ConvertOp::kTernary && (!one || (t.scale != 0 && magnitude != 0 && magnitude != 1))) {
+    const float magnitude = stats.Magnitude();
+    if (t.op == ConvertOp::kTernary &&
+        (!stats.AtMostOneMagnitude() || (t.scale != 0 && magnitude != 0 && magnitude != 1))) {
       return FormatError("tensor " + Quote(t.source->name) + ": expected ternary values " +
                          (t.scale != 0 ? "{-1, 0, 1}, because it has a weight_scale" : "{-s, 0, s}") +
                          ", found other values");
     }
-    const float mean = AbsmeanOf(sum, t.elements());
-    s.threshold_ = one && magnitude != 0 ? magnitude : mean;
+    s.threshold_ = magnitude != 0 ? magnitude : stats.Absmean();
     s.scale_ = t.scale != 0 ? t.scale : s.threshold_;
-    s.form_ = one && magnitude != 0 ? "already ternary" : "absmean";
+    s.form_ = magnitude != 0 ? "already ternary" : "absmean";
     return s;
   }
 
@@ -157,12 +151,6 @@ class TernarySource {
  private:
   TernarySource(const PlannedTensor& t, const Safetensors* source)
       : t_(t), spent_(source, *t.source), buffer_(kConvertChunk) {}
-
-  // What AbsmeanScale says of the whole tensor: the sum is taken in the same order.
-  static float AbsmeanOf(double sum, uint64_t n) noexcept {
-    const double mean = sum / static_cast<double>(n);
-    return mean < 1e-5 ? 1e-5f : static_cast<float>(mean);
-  }
 
   // Packed (quarter x in) bytes: row i * quarter + k lies in the bits 2i of packed row k (formats.md 3.8).
   Status Unpack(uint64_t begin, size_t n, int8_t* out) {

@@ -24,8 +24,8 @@ struct Request {
   bool ignore_eos = false;              // end tokens of the model do not end the generation
   bool include_stop = false;            // leave the stop string in the text
   int32_t logprobs = -1;  // -1: none; n >= 0: logprob of each token and of the n most probable ones (<= 20)
-  int64_t deadline_ms =
-      0;  // from submission; 0: none. Passed: finish kLength with timed_out, or kDeadline if still queued
+  // From submission; 0: none. Passed: the request ends kLength with timed_out, or kDeadline if it has no token yet.
+  int64_t deadline_ms = 0;
 };
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kError };

@@ -44,17 +44,16 @@ WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::Open(const std::stri
                        " tokens, the embedding only " + std::to_string(m->config_.vocab) + " rows");
   }
   m->notices_.insert(m->notices_.end(), vocab.warnings.begin(), vocab.warnings.end());
-  m->template_source_ = vocab.chat_template;
-  m->tokenizer_ = std::make_unique<Tokenizer>(std::move(tokenizer));
-  if (!m->template_source_.empty()) {
-    Result<ChatTemplate> t = ChatTemplate::Parse(m->template_source_);
+  if (!vocab.chat_template.empty()) {
+    Result<ChatTemplate> t = ChatTemplate::Parse(vocab.chat_template);
     if (!t.ok()) {
       m->notices_.push_back("chat template: " + t.status().message());
-      t = FallbackTemplate(m->template_source_);
+      t = FallbackTemplate(vocab.chat_template);
       if (t.ok()) m->notices_.push_back("the chat template does not parse: a built-in one of the same family is used");
     }
     if (t.ok()) m->template_ = std::make_unique<ChatTemplate>(*std::move(t));
   }
+  m->tokenizer_ = std::make_unique<Tokenizer>(std::move(tokenizer));
   WF_TRY(detail::ReadDefault(g, "general.sampling.temp", &m->defaults_.temperature));
   WF_TRY(detail::ReadDefault(g, "general.sampling.top_p", &m->defaults_.top_p));
   WF_TRY(detail::ReadDefault(g, "general.sampling.min_p", &m->defaults_.min_p));

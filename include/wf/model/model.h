@@ -42,7 +42,6 @@ class Model {
   const GenerationDefaults& defaults() const noexcept { return defaults_; }
   // nullptr if the file has none; an unusable one is replaced by a fallback, with a notice.
   const ChatTemplate* chat_template() const noexcept { return template_.get(); }
-  std::string_view chat_template_source() const noexcept { return template_source_; }
   std::string name() const;                                                      // general.name, else the file's stem
   const std::vector<std::string>& notices() const noexcept { return notices_; }  // corrections made while opening
 
@@ -53,7 +52,6 @@ class Model {
   Weights weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ChatTemplate> template_;
-  std::string template_source_;
   GenerationDefaults defaults_;
   std::vector<std::string> notices_;
 };

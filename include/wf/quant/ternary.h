@@ -13,33 +13,41 @@
 
 namespace wf {
 
-// s = max(mean |W|, 1e-5). The mean is taken in double, so that it does not depend on an order of summation.
-// NaN or infinity in, NaN or infinity out: the caller refuses it.
-inline float AbsmeanScale(std::span<const float> w) noexcept {
-  double sum = 0;
-  for (const float v : w) sum += std::fabs(static_cast<double>(v));
-  const double mean = w.empty() ? 0.0 : sum / static_cast<double>(w.size());
-  return mean < 1e-5 ? 1e-5f : static_cast<float>(mean);
-}
+// What the scale of a tensor is found from, its values taken in pieces, in order. The values must be finite.
+class TernaryStats {
+ public:
+  void Add(std::span<const float> w) noexcept {
+    for (const float v : w) sum_ += std::fabs(static_cast<double>(v));
+    count_ += w.size();
+    for (size_t i = 0; one_ && i < w.size(); ++i) {
+      if (w[i] == 0) continue;
+      if (magnitude_ == 0) magnitude_ = std::fabs(w[i]);
+      one_ = std::fabs(w[i]) == magnitude_;
+    }
+  }
+
+  // The values so far are {-a, 0, a}, perhaps nothing but zeros.
+  bool AtMostOneMagnitude() const noexcept { return one_; }
+  // A tensor is already ternary if its values are {-a, 0, a} for one a > 0; then its scale is a and absmean must not be
+  // run again (it would shrink by the share of the non-zeros). Returns a, or 0 if it is not.
+  float Magnitude() const noexcept { return one_ ? magnitude_ : 0.0f; }
+  // s = max(mean |W|, 1e-5). The mean is taken in double, so that it hardly depends on the order of summation.
+  float Absmean() const noexcept {
+    const double mean = count_ == 0 ? 0.0 : sum_ / static_cast<double>(count_);
+    return mean < 1e-5 ? 1e-5f : static_cast<float>(mean);
+  }
+
+ private:
+  double sum_ = 0;
+  uint64_t count_ = 0;
+  float magnitude_ = 0;  // of the values so far that are not zero
+  bool one_ = true;      // is there only one?
+};
 
 // clamp(round_half_even(w / s), -1, 1): beyond half the scale, and not at it, a weight is not zero.
 inline int8_t Ternarise(float w, float scale) noexcept {
   const float q = w / scale;
   return static_cast<int8_t>(q > 0.5f ? 1 : (q < -0.5f ? -1 : 0));
-}
-
-// A tensor is already ternary if its values are {-a, 0, a} for one a > 0; then its scale is a and absmean must
-// not be run again (it would shrink by the share of the non-zeros). Returns a, or 0 if it is not: more than one
-// magnitude, a NaN or infinity, or nothing but zeros.
-inline float TernaryMagnitude(std::span<const float> w) noexcept {
-  float a = 0;
-  for (const float v : w) {
-    if (v == 0) continue;
-    const float m = std::fabs(v);
-    if (!(m <= 3.402823466e38f) || (a != 0 && m != a)) return 0;
-    a = m;
-  }
-  return a;
 }
 
 inline constexpr size_t kI2sGroup = 128;  // weights in 32 bytes
