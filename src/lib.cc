@@ -4,3 +4,5 @@
 #include "wf/base/thread_pool-impl.h"
 #include "wf/formats/gguf-impl.h"
 #include "wf/formats/gguf_writer-impl.h"
+#include "wf/quant/pack-impl.h"
+#include "wf/quant/tl2-impl.h"

@@ -15,6 +15,9 @@
 
 namespace wf {
 
+// The end of a message about a place in a file.
+inline std::string AtOffset(uint64_t offset) { return " (offset " + std::to_string(offset) + ")"; }
+
 static_assert(std::endian::native == std::endian::little, "wf: little-endian hosts only");
 
 // False if the result does not fit; *out is then unspecified.

@@ -94,6 +94,16 @@ WF_LIB_INLINE Result<AtomicFile> AtomicFile::Create(const std::string& path) {
   return f;
 }
 
+WF_LIB_INLINE Result<AtomicFile> AtomicFile::CreateInMemory(const std::string& name) {
+  AtomicFile f;
+  f.path_ = name;
+  f.in_memory_ = true;
+  f.fd_ = ::memfd_create("wf", MFD_CLOEXEC);
+  if (f.fd_ < 0) return IoError(name + ": memfd_create failed: " + std::strerror(errno));
+  f.temp_ = "/proc/self/fd/" + std::to_string(f.fd_);
+  return f;
+}
+
 WF_LIB_INLINE AtomicFile& AtomicFile::operator=(AtomicFile&& o) noexcept {
   if (this != &o) {
     Discard();
@@ -104,6 +114,7 @@ WF_LIB_INLINE AtomicFile& AtomicFile::operator=(AtomicFile&& o) noexcept {
     o.buffer_.clear();
     fd_ = std::exchange(o.fd_, -1);
     failed_ = o.failed_;
+    in_memory_ = o.in_memory_;
     offset_ = std::exchange(o.offset_, 0);
   }
   return *this;
@@ -112,7 +123,7 @@ WF_LIB_INLINE AtomicFile::~AtomicFile() { Discard(); }
 
 WF_LIB_INLINE void AtomicFile::Discard() noexcept {
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  if (!temp_.empty()) ::unlink(temp_.c_str());
+  if (!temp_.empty() && !in_memory_) ::unlink(temp_.c_str());
   temp_.clear();
 }
 
@@ -162,6 +173,7 @@ WF_LIB_INLINE Status AtomicFile::WriteAt(uint64_t offset, const void* data, size
 WF_LIB_INLINE Status AtomicFile::Commit() {
   WF_TRY(Flush());
   if (failed_) return IoError(path_ + ": an earlier write failed");
+  if (in_memory_) return OkStatus();
   if (::fsync(fd_) != 0) return IoError(path_ + ": fsync failed: " + std::strerror(errno));
   ::close(std::exchange(fd_, -1));
   if (::rename(temp_.c_str(), path_.c_str()) != 0) return IoError(path_ + ": rename failed: " + std::strerror(errno));

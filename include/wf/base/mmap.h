@@ -48,6 +48,9 @@ class MappedFile {
 class AtomicFile {
  public:
   static Result<AtomicFile> Create(const std::string& path);
+  // The same in memory of this process: no PATH ever appears, but temp_path() can be opened while this lives (and what
+  // was mapped from it lives on). `name` is for messages.
+  static Result<AtomicFile> CreateInMemory(const std::string& name);
   AtomicFile(AtomicFile&& o) noexcept { *this = static_cast<AtomicFile&&>(o); }
   AtomicFile& operator=(AtomicFile&& o) noexcept;
   AtomicFile(const AtomicFile&) = delete;
@@ -68,6 +71,7 @@ class AtomicFile {
   void Discard() noexcept;
   std::string path_, temp_, buffer_;
   int fd_ = -1;
+  bool in_memory_ = false;
   bool failed_ = false;  // a write failed: nothing of this file will appear
   uint64_t offset_ = 0;  // next byte of Write
 };

@@ -16,6 +16,7 @@
 #include "wf/base/quote.h"
 #include "wf/formats/gguf.h"
 #include "wf/formats/gguf_layout-impl.h"
+#include "wf/quant/tl2.h"
 
 namespace wf {
 
@@ -24,8 +25,6 @@ namespace detail {
 // The shortest possible entries; they bound a count by the bytes left before anything is allocated.
 inline constexpr uint64_t kGgufMinValueBytes = 8 + 1 + 4 + 1;       // length, key, type, a u8
 inline constexpr uint64_t kGgufMinTensorBytes = 8 + 1 + 4 + 4 + 8;  // length, name, n_dims = 0, type, offset
-
-inline std::string AtOffset(uint64_t offset) { return " (offset " + std::to_string(offset) + ")"; }
 
 inline Result<GgufValueType> ReadGgufType(ByteReader* in, const char* what) {
   const uint64_t at = in->offset();
@@ -82,7 +81,7 @@ inline Status ReadGgufTensor(ByteReader* in, GgufTensor* t) {
   WF_ASSIGN(const uint32_t id, in->Read<uint32_t>("tensor type"));
   at = in->offset();
   WF_ASSIGN(t->file_offset, in->Read<uint64_t>("data offset"));
-  if (FindTensorType(id) == nullptr)
+  if (!IsFileTypeId(id) || FindTensorType(id) == nullptr)
     return Unsupported(UnknownTensorType(id) + " is not supported" + AtOffset(type_at));
   t->type = static_cast<TensorType>(id);
   if (const Status s = GgufTensorBytes(t->type, t->ne, &t->bytes); !s.ok()) {
@@ -96,31 +95,40 @@ inline Status ReadGgufTensor(ByteReader* in, GgufTensor* t) {
   return OkStatus();
 }
 
-// The bytes that other programs give to a tensor of this id, for ids that mean different things by fork
-// (formats.md 2.1, 2.10 to 2.12); the gap to the next tensor then tells which it is. nullptr: no such case.
-inline const char* ForeignGgufLayout(const GgufTensor& t, uint64_t gap, uint64_t alignment) {
+// Ids that mean different things by fork (formats.md 2.1, 2.10 to 2.12): `gap` bytes to the next tensor, which are not
+// what the id's usual meaning takes, tell which other one it is. Sets type and bytes to that; or says why the tensor is
+// refused; or does nothing.
+inline const char* ResolveGgufLayout(uint64_t gap, uint64_t alignment, GgufTensor* t) {
   const auto is_gap = [&](uint64_t bytes) {
     uint64_t padded = 0;
-    return gap == bytes || (CheckedAlignUp(bytes, alignment, &padded) && gap == padded);
+    return bytes != 0 && (gap == bytes || (CheckedAlignUp(bytes, alignment, &padded) && gap == padded));
   };
-  const uint64_t n = t.elements();
-  switch (t.type) {
+  const uint64_t n = t->elements();
+  switch (t->type) {
     case TensorType::kTQ1_0:
       return is_gap(n / 64 * 13) ? "old ik_llama.cpp file (IQ1_BN as id 34); convert the model again" : nullptr;
     case TensorType::kTQ2_0:
       return is_gap(n / 64 * 16) ? "old ik_llama.cpp file (IQ2_BN as id 35); convert the model again" : nullptr;
     case TensorType::kQ1_0:
     case TensorType::kQ2_0:
-      return t.ne[0] % 128 == 0 && is_gap(n / 128 * 34)
-                 ? "2-bit blocks of 128, a fork's layout; convert the model again"
-                 : nullptr;
-    case TensorType::kMXFP4: {
-      if (t.ne[0] < 256 || n >= uint64_t{1} << 56) return nullptr;  // no TL2 shape, or one that would overflow
-      const uint64_t packed = (t.ne[0] - 256) * t.rows() / 3 * 5 / 8 + 256 * t.rows() / 2 * 4 / 8;
-      return is_gap((packed + 31) / 32 * 32 + 32)
-                 ? "TL2 depends on build-time tiling; convert the model to I2_S or TQ2_0"
-                 : nullptr;
-    }
+      for (const TensorType other : {TensorType::kQ2_0_128, TensorType::kQ2_0, TensorType::kQ1_0}) {
+        const TensorTypeInfo* info = FindTensorType(static_cast<uint32_t>(other));
+        uint64_t bytes = 0;
+        if (!TensorBytes(*info, t->ne[0], t->rows(), &bytes) || !is_gap(bytes)) continue;
+        t->type = other;
+        t->bytes = bytes;
+        break;
+      }
+      return nullptr;
+    case TensorType::kMXFP4:
+      for (const Tl2Generation g : {Tl2Generation::kSecond, Tl2Generation::kFirst}) {
+        const uint64_t bytes = Tl2Bytes(t->rows(), t->ne[0], g);
+        if (!is_gap(bytes)) continue;
+        t->type = TensorType::kTL2;
+        t->bytes = bytes;
+        break;
+      }
+      return nullptr;
     default:
       return nullptr;
   }
@@ -149,13 +157,13 @@ WF_LIB_INLINE const char* GgufValueTypeName(GgufValueType t) noexcept {
   return static_cast<uint32_t>(t) <= 12 ? kNames[static_cast<uint32_t>(t)] : "?";
 }
 
-WF_LIB_INLINE Result<Gguf> Gguf::Open(const std::string& path, const GgufLimits& limits) {
+WF_LIB_INLINE Result<Gguf> Gguf::Open(const std::string& path, const GgufLimits& limits, const std::string& name) {
   WF_ASSIGN(MappedFile file, MappedFile::Open(path));
   Gguf g;
   g.file_ = std::make_shared<MappedFile>(std::move(file));
   g.bytes_ = g.file_->bytes();
-  g.name_ = path;
-  if (const Status s = g.Read(limits); !s.ok()) return s.WithContext(path);
+  g.name_ = name.empty() ? path : name;
+  if (const Status s = g.Read(limits); !s.ok()) return s.WithContext(g.name_);
   return g;
 }
 
@@ -185,7 +193,7 @@ WF_LIB_INLINE Status Gguf::ReadHeader(ByteReader* in, const GgufLimits& limits, 
   constexpr std::string_view kMagic = "GGUF";
   const std::string_view start = bytes_.substr(0, kMagic.size());
   if (start != kMagic.substr(0, start.size())) {
-    return FormatError("not a GGUF file: expected the magic 'GGUF', found " + Quote(start) + detail::AtOffset(0));
+    return FormatError("not a GGUF file: expected the magic 'GGUF', found " + Quote(start) + AtOffset(0));
   }
   if (bytes_.size() < 24) {
     return FormatError("file truncated, expected >= 24 bytes (the header), found " + std::to_string(bytes_.size()));
@@ -227,7 +235,7 @@ WF_LIB_INLINE Status Gguf::ReadValues(ByteReader* in, const GgufLimits& limits, 
     const uint64_t at = in->offset();
     Result<std::string_view> key = detail::ReadGgufString(in, "key", limits.max_key_bytes);
     if (!key.ok()) return key.status().WithContext(nth);
-    if (key->empty()) return FormatError(nth + ": the key is empty" + detail::AtOffset(at));
+    if (key->empty()) return FormatError(nth + ": the key is empty" + AtOffset(at));
     v.key = *key;
     const Status s = detail::ReadGgufValue(bytes_, in, limits, &v);
     if (!s.ok()) return s.WithContext("key " + Quote(v.key));
@@ -246,7 +254,7 @@ WF_LIB_INLINE Status Gguf::ReadTensors(ByteReader* in, uint64_t count) {
     if (!name.ok()) return name.status().WithContext(nth);
     if (name->empty() || name->size() > detail::kGgufMaxTensorName) {
       return FormatError(nth + ": expected a name of 1 to 63 bytes, found " + std::to_string(name->size()) +
-                         detail::AtOffset(at));
+                         AtOffset(at));
     }
     t.name = *name;
     const Status s = detail::ReadGgufTensor(in, &t);
@@ -285,26 +293,26 @@ WF_LIB_INLINE Status Gguf::PlaceTensors(uint64_t end_of_table) {
   const GgufTensor* beyond = nullptr;  // the tensor that ends last, of those that end outside the file
   uint64_t need = bytes_.size();
   for (size_t i = 0; i < order.size(); ++i) {
-    const GgufTensor& t = tensors_[order[i]];
+    GgufTensor& t = tensors_[order[i]];
     const std::string found = " (offset " + std::to_string(t.file_offset) + " of the data section)";
     if (t.file_offset % alignment_ != 0) {
       return FormatError("tensor " + Quote(t.name) + ": expected a data offset that is a multiple of " +
                          std::to_string(alignment_) + ", found " + std::to_string(t.file_offset));
     }
-    uint64_t file_end = 0;
-    if (!CheckedAdd(data_offset_, t.file_offset + t.bytes, &file_end)) {  // the inner sum was checked when read
-      return FormatError("tensor " + Quote(t.name) + ": its end overflows" + found);
-    }
     const GgufTensor* next = i + 1 < order.size() ? &tensors_[order[i + 1]] : nullptr;
     const uint64_t limit = next != nullptr ? next->file_offset : data_bytes;
     const uint64_t gap = limit > t.file_offset ? limit - t.file_offset : 0;
-    uint64_t padded = 0;
+    uint64_t padded = 0, file_end = 0;
     if (!CheckedAlignUp(t.bytes, alignment_, &padded) || (gap != padded && gap != t.bytes)) {
-      const char* foreign = detail::ForeignGgufLayout(t, gap, alignment_);
-      if (foreign != nullptr) {
+      const char* refused = detail::ResolveGgufLayout(gap, alignment_, &t);
+      if (refused != nullptr) {
         return Unsupported("tensor " + Quote(t.name) + ": type " + std::string(TensorTypeName(t.type)) + ", expected " +
-                           std::to_string(t.bytes) + " bytes, found " + std::to_string(gap) + ": " + foreign + found);
+                           std::to_string(t.bytes) + " bytes, found " + std::to_string(gap) + ": " + refused + found);
       }
+    }
+    uint64_t end = 0;
+    if (!CheckedAdd(t.file_offset, t.bytes, &end) || !CheckedAdd(data_offset_, end, &file_end)) {
+      return FormatError("tensor " + Quote(t.name) + ": its end overflows" + found);
     }
     if (next != nullptr && gap < t.bytes) {
       return FormatError("tensor " + Quote(t.name) + " overlaps tensor " + Quote(next->name) + ": type " +

@@ -49,10 +49,10 @@ struct GgufValue {
 
 struct GgufTensor {
   std::string_view name;
-  TensorType type = TensorType::kF32;
-  uint32_t n_dims = 0;            // 0: a scalar, all ne = 1
-  uint64_t ne[4] = {1, 1, 1, 1};  // innermost first; ne[0] is the input dimension K of a weight
-  const uint8_t* data = nullptr;  // into the mapping
+  TensorType type = TensorType::kF32;  // what its size says where forks use an id for several; kI2_S in any layout
+  uint32_t n_dims = 0;                 // 0: a scalar, all ne = 1
+  uint64_t ne[4] = {1, 1, 1, 1};       // innermost first; ne[0] is the input dimension K of a weight
+  const uint8_t* data = nullptr;       // into the mapping
   uint64_t bytes = 0;
   uint64_t file_offset = 0;  // of data, from the start of the file
   uint64_t rows() const noexcept { return ne[1] * ne[2] * ne[3]; }
@@ -69,7 +69,8 @@ struct GgufLimits {
 
 class Gguf {
  public:
-  static Result<Gguf> Open(const std::string& path, const GgufLimits& limits = {});
+  // `name`, if given, stands for the path in messages.
+  static Result<Gguf> Open(const std::string& path, const GgufLimits& limits = {}, const std::string& name = {});
   // Parses bytes that the caller keeps alive; `name` stands for the path in messages.
   static Result<Gguf> Parse(std::string_view bytes, const std::string& name, const GgufLimits& limits = {});
 

@@ -181,6 +181,10 @@ WF_LIB_INLINE Status GgufWriter::Layout(std::vector<Tensor>* out, std::string* h
     if (t.ne.size() > 4) {
       return InvalidArgument(where + "expected at most 4 dimensions, found " + std::to_string(t.ne.size()));
     }
+    if (!IsFileTypeId(static_cast<uint32_t>(t.type)) && FindTensorType(static_cast<uint32_t>(t.type)) != nullptr) {
+      return InvalidArgument(where + std::string(TensorTypeName(t.type)) +
+                             " cannot be written: a reader would take its id for another layout");
+    }
     uint64_t ne[4] = {1, 1, 1, 1};
     std::copy(t.ne.begin(), t.ne.end(), ne);
     if (const Status s = detail::GgufTensorBytes(t.type, ne, &t.bytes); !s.ok()) {
@@ -216,12 +220,16 @@ WF_LIB_INLINE Result<uint64_t> GgufWriter::FileBytes() const {
   return end;
 }
 
-WF_LIB_INLINE Status GgufWriter::Begin(const std::string& path) {
+WF_LIB_INLINE Status GgufWriter::Begin(const std::string& path) { return BeginWith(path, AtomicFile::Create); }
+WF_LIB_INLINE Status GgufWriter::BeginInMemory(const std::string& name) {
+  return BeginWith(name, AtomicFile::CreateInMemory);
+}
+WF_LIB_INLINE Status GgufWriter::BeginWith(const std::string& path, Result<AtomicFile> (*create)(const std::string&)) {
   if (!out_.empty()) return InvalidArgument(path + ": GgufWriter::Begin() was called before");
   std::vector<Tensor> tensors;
   std::string head;
   if (const Status s = Layout(&tensors, &head); !s.ok()) return s.WithContext(path);
-  WF_ASSIGN(AtomicFile file, AtomicFile::Create(path));
+  WF_ASSIGN(AtomicFile file, create(path));
   WF_TRY(file.Write(head.data(), head.size()));
   tensors_ = std::move(tensors);
   next_ = 0;

@@ -43,6 +43,8 @@ class GgufWriter {
 
   // Creates PATH's temporary file and writes header, metadata and tensor table.
   Status Begin(const std::string& path);
+  // The same in memory: never a file; to be read through temp_path() after Flush(). `name` is for messages.
+  Status BeginInMemory(const std::string& name);
   // The data of the next declared tensor. May be split: successive calls append until the tensor is
   // complete; bytes beyond its end are an error. After kIo the temporary file is gone.
   Status WriteTensorData(const void* data, size_t size);
@@ -62,6 +64,7 @@ class GgufWriter {
   void Scalar(std::string_view key, GgufValueType type, const void* p, size_t size);
   void Array(std::string_view key, GgufValueType element, uint64_t count, const void* p, size_t size);
   Status Layout(std::vector<Tensor>* out, std::string* head) const;
+  Status BeginWith(const std::string& name, Result<AtomicFile> (*create)(const std::string&));
 
   Status error_;             // the first mistake of a call that cannot return one; reported by the next that can
   uint64_t alignment_ = 32;  // general.alignment, if set

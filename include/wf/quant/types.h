@@ -51,13 +51,24 @@ enum class TensorType : uint32_t {
   kIQ1_BN = 134,
   kIQ2_BN = 135,
   kIQ2_BN_R4 = 335,
+  // Layouts that share an id with another type or have no mark in the file (formats.md 2.8, 2.10, 2.12): never an id of
+  // a file, chosen by sizes or by the user.
+  kI2_S_ARM64 = 0x10000 + 36,
+  kI2_S_X4 = 0x20000 + 36,
+  kTL2 = 0x10000 + 39,
+  kQ2_0_128 = 0x10000 + 42,
 };
+
+// Types from here on are wf's own numbers for such layouts.
+inline constexpr uint32_t kFirstUnwrittenType = 0x10000;
+// May a file hold this number as a type's id? (It may still be unknown.)
+inline constexpr bool IsFileTypeId(uint32_t id) noexcept { return id < kFirstUnwrittenType; }
 
 struct TensorTypeInfo {
   TensorType type;
   std::string_view name;
   uint32_t block_elements;  // elements along ne0 that one block holds
-  uint32_t block_bytes;     // 0: the size is not a multiple of blocks (I2_S, TL1)
+  uint32_t block_bytes;     // 0: the size is not a multiple of blocks (I2_S, TL1, TL2)
   uint32_t row_bytes;       // header of each row (ik's *_BN), else 0
 };
 
@@ -101,7 +112,16 @@ inline constexpr TensorTypeInfo kTensorTypes[] = {
     {TensorType::kIQ1_BN, "IQ1_BN", 64, 13, 2},
     {TensorType::kIQ2_BN, "IQ2_BN", 64, 16, 4},
     {TensorType::kIQ2_BN_R4, "IQ2_BN_R4", 64, 16, 4},
+    {TensorType::kI2_S_ARM64, "I2_S_ARM64", 1, 0, 0},
+    {TensorType::kI2_S_X4, "I2_S_X4", 1, 0, 0},
+    {TensorType::kTL2, "TL2", 1, 0, 0},
+    {TensorType::kQ2_0_128, "Q2_0_128", 128, 34, 0},
 };
+
+// The three layouts of I2_S: one f32 scale a tensor, in the 32 bytes after the codes.
+inline constexpr bool IsI2s(TensorType t) noexcept {
+  return t == TensorType::kI2_S || t == TensorType::kI2_S_ARM64 || t == TensorType::kI2_S_X4;
+}
 
 // The row for a GGUF id, or nullptr for ids that no reader may guess at.
 inline constexpr const TensorTypeInfo* FindTensorType(uint32_t id) noexcept {
@@ -114,14 +134,21 @@ inline constexpr std::string_view TensorTypeName(TensorType t) noexcept {
   return i == nullptr ? std::string_view("?") : i->name;
 }
 
-// Bytes of a tensor of `elements` = ne0 * rows. False on overflow or where ne0 or the element count does
-// not fit the block. I2_S: elements/4 packed bytes and a 32-byte tail that begins with the f32 scale;
-// its 128-element groups run over the flattened tensor, so elements % 128 == 0 and ne0 is free.
+// Elements of the whole tensor that are packed together: rows of these types need not be whole groups.
+inline constexpr uint64_t FlatGroup(TensorType t) noexcept {
+  return t == TensorType::kI2_S_X4 ? 4 : (t == TensorType::kI2_S_ARM64 ? 64 : 128);
+}
+
+// Bytes of a tensor of `elements` = ne0 * rows. False on overflow, where ne0 or the element count does not fit the
+// block, and for TL2, which a shape alone does not tell (tl2.h). I2_S: elements/4 packed bytes and a 32-byte tail that
+// begins with the f32 scale; its groups of 128 elements run over the flattened tensor, so elements % 128 == 0 and ne0
+// is free (groups of 64 in the ARM64 layout; whole fours of rows in X4). TL1 has the same size.
 [[nodiscard]] inline bool TensorBytes(const TensorTypeInfo& t, uint64_t ne0, uint64_t rows, uint64_t* bytes) noexcept {
   uint64_t elements = 0;
-  if (!CheckedMul(ne0, rows, &elements)) return false;
-  if (t.type == TensorType::kI2_S || t.type == TensorType::kTL1) {
-    return elements % 128 == 0 && CheckedAdd(elements / 4, 32, bytes);
+  if (t.type == TensorType::kTL2 || !CheckedMul(ne0, rows, &elements)) return false;
+  if (IsI2s(t.type) || t.type == TensorType::kTL1) {
+    if (t.type == TensorType::kI2_S_X4 && rows % 4 != 0) return false;
+    return elements % FlatGroup(t.type) == 0 && CheckedAdd(elements / 4, 32, bytes);
   }
   if (ne0 % t.block_elements != 0) return false;
   uint64_t row = 0;
