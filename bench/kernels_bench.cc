@@ -17,10 +17,13 @@
 #include "wf/base/half.h"
 #include "wf/kernels/table.h"
 #include "wf/quant/block.h"
+#include "wf/quant/dense.h"
+#include "wf/quant/pack.h"
 
 namespace {
 
 using benchmark::State;
+using wf::DenseType;
 using wf::FloatType;
 using wf::TensorType;
 
@@ -60,13 +63,32 @@ Buffer<uint8_t> Stored(FloatType type, size_t n) {
   return b;
 }
 
+// A matrix of a dense type. Rows repeat after 64: quantising is slow, and the kernels do not care.
+Buffer<uint8_t> Dense(DenseType type, Shape s) {
+  const size_t row = s.k / wf::DenseBlock(type) * wf::DenseBlockBytes(type);
+  auto b = std::make_shared<wf::AlignedBuffer<uint8_t>>(s.rows * row);
+  for (size_t r = 0; r < s.rows; ++r) {
+    if (r < 64) {
+      wf::QuantiseDenseRow(wf::kDenseTensorTypes[static_cast<size_t>(type)], Floats(s.k)->data(), s.k,
+                           b->data() + r * row);
+    } else {
+      std::memcpy(b->data() + r * row, b->data() + (r - 64) * row, row);
+    }
+  }
+  return b;
+}
+
 // Ternary weights of a tensor type, drawn uniformly.
-Buffer<uint8_t> Ternary(TensorType type, size_t n) {
-  if (type == TensorType::kI2_S) {  // four codes of 0..2 a byte
-    return Fill<uint8_t>(n / 4, [] {
-      const auto r = Rng()();
-      return static_cast<uint8_t>(r % 3 | r / 3 % 3 << 2 | r / 9 % 3 << 4 | r / 27 % 3 << 6);
-    });
+Buffer<uint8_t> Ternary(TensorType type, Shape s) {
+  const size_t n = s.rows * s.k;
+  if (wf::IsPackedTernary(type)) {
+    std::vector<int8_t> values(n);
+    for (auto& v : values) v = static_cast<int8_t>(static_cast<int>(Rng()() % 3) - 1);
+    uint64_t bytes = n / 4;
+    if (!wf::IsI2s(type)) (void)wf::TensorBytes(*wf::FindTensorType(static_cast<uint32_t>(type)), s.k, s.rows, &bytes);
+    auto b = std::make_shared<wf::AlignedBuffer<uint8_t>>(bytes);
+    wf::PackTernary(type, values.data(), s.rows, s.k, 1.0f, b->data());
+    return b;
   }
   const size_t size = type == TensorType::kF32 ? 4 : 2;
   auto b = std::make_shared<wf::AlignedBuffer<uint8_t>>(n * size);
@@ -76,6 +98,14 @@ Buffer<uint8_t> Ternary(TensorType type, size_t n) {
     std::memcpy(b->data() + i * size, type == TensorType::kF32 ? static_cast<const void*>(&f) : &h, size);
   }
   return b;
+}
+// Gives every block of Q2_0 or its variant a scale of its own, as files with scales for groups of weights have.
+void ScaleBlocks(TensorType type, wf::AlignedBuffer<uint8_t>* w) {
+  const size_t bytes = type == TensorType::kQ2_0 ? wf::block::Q2_0::kBytes : wf::block::Q2_0_128::kBytes;
+  for (size_t at = 0; at < w->size(); at += bytes) {
+    const uint16_t d = wf::F16FromF32(1 + static_cast<float>(at / bytes % 997) / 1000.0f);
+    std::memcpy(w->data() + at, &d, 2);
+  }
 }
 
 void Count(State& state, double macs, double bytes) {
@@ -94,13 +124,15 @@ struct TernaryCase {
   size_t rank;
   Shape shape;
   size_t tokens;
+  bool block_scales = false;  // a scale a block instead of one for all
 };
 
 void RunTernary(State& state, const TernaryCase& c) {
   const Shape s = c.shape;
   const auto order = wf::block::OrderFor(c.type, s.k);
   const size_t stride = wf::block::ActBytes(order, s.k);
-  const auto w = Ternary(c.type, s.rows * s.k);
+  const auto w = Ternary(c.type, s);
+  if (c.block_scales) ScaleBlocks(c.type, w.get());
   const auto x =
       Fill<int8_t>(stride * c.tokens, [] { return static_cast<int8_t>(static_cast<int>(Rng()() % 255) - 127); });
   std::vector<int32_t> sums(c.tokens, 5);
@@ -130,30 +162,41 @@ void RunTernary(State& state, const TernaryCase& c) {
   Count(state, static_cast<double>(s.rows * (s.k + c.rank) * c.tokens), static_cast<double>(w->size() + u->size()));
 }
 
-// Products with a rank are benchmarked on the square shape; types that are no speed path on it too, for one token.
+// Products with a rank are benchmarked on the square shape; types that are no speed path on it too, for one token;
+// packed types other than I2_S on the down projection.
 void AddTernary(wf::isa::Id id) {
+  const auto add = [id](TernaryCase c) {
+    c.fn = wf::FindTernary(id, c.type, c.rank);
+    if (c.fn.gemv == nullptr) return;
+    std::string name(wf::TensorTypeName(c.type));
+    if (c.block_scales) name += "-scales";
+    name += "/rank:" + std::to_string(c.rank) + (c.fn.rank == wf::kDynamic ? "(dynamic)/" : "/") + Text(c.shape) +
+            "/tokens:" + std::to_string(c.tokens);
+    benchmark::RegisterBenchmark(Name("ternary", id, name).c_str(), [c](State& state) { RunTernary(state, c); });
+  };
   for (const TensorType type : {TensorType::kI2_S, TensorType::kF32, TensorType::kF16, TensorType::kBF16}) {
     for (const Shape s : kShapes) {
       for (const size_t rank : {0u, 13u, 16u, 32u, 64u, 128u, 256u}) {
         for (const size_t tokens : {1u, 8u, 64u, 256u}) {
           const bool square = s.rows == s.k;
           if ((rank != 0 && !square) || (type != TensorType::kI2_S && (rank != 0 || !square || tokens != 1))) continue;
-          const TernaryCase c = {wf::FindTernary(id, type, rank), type, rank, s, tokens};
-          if (c.fn.gemv == nullptr) continue;
-          const std::string kind = c.fn.rank == wf::kDynamic ? "(dynamic)" : "";
-          benchmark::RegisterBenchmark(Name("ternary", id,
-                                            std::string(wf::TensorTypeName(type)) + "/rank:" + std::to_string(rank) +
-                                                kind + "/" + Text(s) + "/tokens:" + std::to_string(tokens))
-                                           .c_str(),
-                                       [c](State& state) { RunTernary(state, c); });
+          add({{}, type, rank, s, tokens});
         }
       }
     }
   }
+  for (const TensorType type :
+       {TensorType::kTQ1_0, TensorType::kTQ2_0, TensorType::kIQ1_BN, TensorType::kIQ2_BN, TensorType::kIQ2_BN_R4,
+        TensorType::kQ2_0, TensorType::kQ2_0_128, TensorType::kI2_S_ARM64, TensorType::kI2_S_X4}) {
+    for (const size_t tokens : {1u, 64u}) {
+      add({{}, type, 0, kShapes[3], tokens});
+      if (type == TensorType::kQ2_0 || type == TensorType::kQ2_0_128) add({{}, type, 0, kShapes[3], tokens, true});
+    }
+  }
 }
 
-void RunDense(State& state, const wf::KernelTable& k, FloatType type, Shape s, size_t tokens) {
-  const auto w = Stored(type, s.rows * s.k);
+void RunDense(State& state, const wf::KernelTable& k, DenseType type, Shape s, size_t tokens) {
+  const auto w = Dense(type, s);
   const auto x = Floats(tokens * s.k);
   std::vector<float> y(tokens * s.rows);
   wf::DenseArgs a;
@@ -245,15 +288,17 @@ void RunRmsNorm(State& state, const wf::KernelTable& k, size_t n) {
 
 void AddFloats(wf::isa::Id id) {
   const wf::KernelTable* k = &wf::Kernels(id);
-  const char* const types[] = {"F32", "F16", "BF16"};
-  for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
-    const std::string t = types[static_cast<int>(type)];
+  for (size_t i = 0; i < wf::kDenseTypes; ++i) {
+    const auto type = static_cast<DenseType>(i);
+    const std::string t(wf::TensorTypeName(wf::kDenseTensorTypes[i]));
     for (const size_t tokens : {1u, 8u}) {
       const Shape head = {kHeadRows, 2560};
       benchmark::RegisterBenchmark(Name("head", id, t + "/" + Text(head) + "/tokens:" + std::to_string(tokens)).c_str(),
                                    [=](State& s) { RunDense(s, *k, type, head, tokens); });
     }
-    if (type == FloatType::kBF16) continue;
+  }
+  for (const FloatType type : {FloatType::kF32, FloatType::kF16}) {
+    const std::string t = type == FloatType::kF32 ? "F32" : "F16";
     for (const uint32_t context : {128u, 1024u, 4096u}) {
       benchmark::RegisterBenchmark(Name("attention", id, t + "/context:" + std::to_string(context)).c_str(),
                                    [=](State& s) { RunAttention(s, *k, type, context); });

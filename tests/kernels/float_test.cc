@@ -10,6 +10,8 @@
 #include "wf/base/half.h"
 #include "wf/kernels/ref.h"
 #include "wf/kernels/table.h"
+#include "wf/quant/dense.h"
+#include "wf/quant/pack.h"
 
 namespace {
 
@@ -46,22 +48,28 @@ TEST_CASE("exp is within 2 ulp of the true value and zero far below", "[kernels]
 }
 
 TEST_CASE("dense products", "[kernels][per_isa]") {
-  const auto type = GENERATE(wf::FloatType::kF32, wf::FloatType::kF16, wf::FloatType::kBF16);
-  const size_t k = GENERATE(1u, 15u, 16u, 17u, 256u, 1003u), rows = GENERATE(1u, 4u, 7u), tokens = GENERATE(1u, 2u, 9u);
+  const auto type = static_cast<wf::DenseType>(GENERATE(range(0, static_cast<int>(wf::kDenseTypes))));
+  const size_t k = GENERATE(1u, 15u, 16u, 17u, 32u, 96u, 256u, 768u, 1003u);
+  const size_t rows = GENERATE(1u, 4u, 7u), tokens = GENERATE(1u, 2u, 9u, 21u);
+  if (k % wf::DenseBlock(type) != 0) return;
   Rng rng(7);
-  Guarded<uint8_t> w(rows * k * (type == wf::FloatType::kF32 ? 4 : 2));
+  const size_t row_bytes = k / wf::DenseBlock(type) * wf::DenseBlockBytes(type);
+  Guarded<uint8_t> w(rows * row_bytes);
   std::vector<float> wf32(rows * k);
-  for (size_t i = 0; i < rows * k; ++i) {
-    const float f = Uniform(rng, -1, 1);
-    if (type == wf::FloatType::kF32) {
-      std::memcpy(w.data() + 4 * i, &f, 4);
-      wf32[i] = f;
-    } else {
-      const uint16_t h = type == wf::FloatType::kF16 ? wf::F16FromF32(f) : wf::Bf16FromF32(f);
-      std::memcpy(w.data() + 2 * i, &h, 2);
-      wf32[i] = type == wf::FloatType::kF16 ? wf::F32FromF16(h) : wf::F32FromBf16(h);
+  if (wf::DenseBlock(type) == 1) {
+    for (auto& f : wf32) f = Uniform(rng, -1, 1);
+    for (size_t r = 0; r < rows; ++r) {
+      wf::QuantiseDenseRow(wf::kDenseTensorTypes[static_cast<size_t>(type)], &wf32[r * k], k, &w[r * row_bytes]);
+    }
+  } else {  // any bytes, but scales that are numbers
+    for (auto& b : w) b = static_cast<uint8_t>(rng());
+    for (size_t at = 0; at < w.size(); at += wf::DenseBlockBytes(type)) {
+      const uint16_t d = wf::F16FromF32(Uniform(rng, -0.1f, 0.1f)), m = wf::F16FromF32(Uniform(rng, -0.1f, 0.1f));
+      std::memcpy(&w[at + (type == wf::DenseType::kQ6_K ? 208 : 0)], &d, 2);
+      if (type == wf::DenseType::kQ4_K) std::memcpy(&w[at + 2], &m, 2);
     }
   }
+  for (size_t r = 0; r < rows; ++r) wf::DequantRow(type, w.data(), r, k, &wf32[r * k]);
   Guarded<float> x(tokens * k), bias(rows), want(rows * tokens), got(rows * tokens);
   Fill(x, rng, 3);
   Fill(bias, rng, 1);
@@ -89,11 +97,22 @@ TEST_CASE("dense products", "[kernels][per_isa]") {
     }
   }
   for (const auto id : Isas()) {
-    INFO(wf::isa::Name(id));
+    INFO(wf::isa::Name(id) << " type " << static_cast<int>(type) << " k " << k << " rows " << rows << " tokens "
+                           << tokens);
     std::fill(got.begin(), got.end(), -9.0f);
     a.y = got.data();
+    a.row_begin = 0;
     wf::Kernels(id).dense[static_cast<int>(type)](a);
     CHECK(SameBits(got, want));
+    // Rows that begin anywhere, and nothing else is written.
+    std::fill(got.begin(), got.end(), -9.0f);
+    a.row_begin = rows / 2;
+    wf::Kernels(id).dense[static_cast<int>(type)](a);
+    size_t wrong = 0;
+    for (size_t t = 0; t < tokens; ++t) {
+      for (size_t r = 0; r < rows; ++r) wrong += got[t * rows + r] != (r < rows / 2 ? -9.0f : want[t * rows + r]);
+    }
+    CHECK(wrong == 0);
   }
 }
 

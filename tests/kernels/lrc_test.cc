@@ -107,7 +107,7 @@ std::vector<float> KernelTerm(const Factors& f, const wf::KernelTable& table, co
   a.y = y.data();
   a.y_stride = kRows;
   a.lrc_u = const_cast<Factors&>(f).u.data();
-  a.lrc_type = f.type;
+  a.lrc_type = static_cast<wf::DenseType>(f.type);  // the same three first
   a.lrc_t = t.data();
   a.lrc_t_stride = f.rank;
   a.lrc_rank = f.rank;

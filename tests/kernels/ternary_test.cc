@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every instance of instances.def against plain loops over unpacked weights, bit for bit.
+// Every instance of instances.def against plain loops over unpacked weights, bit for bit: the same values in every
+// type, so that all types have the bits of I2_S. Weights are ternary here and stored scales 1; the rest is in
+// packed_test.cc.
 #include "wf/quant/ternary.h"
 
 #include <cmath>
@@ -11,6 +13,8 @@
 #include "wf/base/half.h"
 #include "wf/kernels/dispatch.h"
 #include "wf/kernels/table.h"
+#include "wf/quant/dense.h"
+#include "wf/quant/pack.h"
 
 namespace {
 
@@ -18,18 +22,25 @@ struct Case {
   size_t rows, k, tokens;
 };
 
+// Bytes of rows x k weights. (I2_S and its layouts: without the scale behind them, which kernels do not read.)
+size_t WeightBytes(wf::TensorType type, size_t rows, size_t k) {
+  if (wf::IsI2s(type)) return rows * k / 4;
+  uint64_t bytes = 0;
+  REQUIRE(wf::TensorBytes(*wf::FindTensorType(static_cast<uint32_t>(type)), k, rows, &bytes));
+  return bytes;
+}
+
 // A random problem and its answer computed without any kernel: weights unpacked, sums in int64.
 struct Problem {
-  Problem(wf::TensorType type, Case c, size_t rank, wf::FloatType lrc_type, bool bias, bool extreme, unsigned seed)
+  Problem(wf::TensorType type, Case c, size_t rank, wf::DenseType lrc_type, bool bias, bool extreme, unsigned seed)
       : order(wf::block::OrderFor(type, c.k)),
         stride(wf::block::ActBytes(order, c.k)),
-        weights(type == wf::TensorType::kI2_S ? c.rows * c.k / 4
-                                              : c.rows * c.k * (type == wf::TensorType::kF32 ? 4 : 2)),
+        weights(WeightBytes(type, c.rows, c.k)),
         x(stride * c.tokens),
         sums(c.tokens),
         scales(c.tokens),
         bias_values(c.rows),
-        u(c.rows * rank * (lrc_type == wf::FloatType::kF32 ? 4 : 2)),
+        u(c.rows * rank / wf::DenseBlock(lrc_type) * wf::DenseBlockBytes(lrc_type)),
         t(c.tokens * rank),
         want(c.rows * c.tokens) {
     Rng rng(seed);
@@ -38,6 +49,8 @@ struct Problem {
     const float s = 0.731f;
     if (type == wf::TensorType::kI2_S) {
       wf::PackI2s(w.data(), w.size(), weights.data());
+    } else if (wf::IsPackedTernary(type)) {
+      wf::PackTernary(type, w.data(), c.rows, c.k, 1.0f, weights.data());
     } else {
       for (size_t i = 0; i < w.size(); ++i) {
         const float f = w[i] == 0 && i % 2 ? -0.0f : s * static_cast<float>(w[i]);  // zeros of both signs
@@ -61,15 +74,12 @@ struct Problem {
     for (auto& v : bias_values) v = Uniform(rng, -1, 1);
     for (auto& v : t) v = Uniform(rng, -1, 1);
     std::vector<float> uf(c.rows * rank);
-    for (size_t i = 0; i < uf.size(); ++i) {
-      const float f = Uniform(rng, -1, 1);
-      if (lrc_type == wf::FloatType::kF32) {
-        uf[i] = f;
-        std::memcpy(u.data() + 4 * i, &f, 4);
-      } else {
-        const uint16_t h = lrc_type == wf::FloatType::kF16 ? wf::F16FromF32(f) : wf::Bf16FromF32(f);
-        uf[i] = lrc_type == wf::FloatType::kF16 ? wf::F32FromF16(h) : wf::F32FromBf16(h);
-        std::memcpy(u.data() + 2 * i, &h, 2);
+    for (auto& v : uf) v = Uniform(rng, -1, 1);
+    if (rank != 0) {
+      const auto tensor_type = wf::kDenseTensorTypes[static_cast<size_t>(lrc_type)];
+      for (size_t r = 0; r < c.rows; ++r) {
+        wf::QuantiseDenseRow(tensor_type, &uf[r * rank], rank, u.data() + r * (u.size() / c.rows));
+        wf::DequantRow(lrc_type, u.data(), r, rank, &uf[r * rank]);
       }
     }
     for (size_t i = 0; i < c.tokens; ++i) {
@@ -117,29 +127,31 @@ struct Problem {
   wf::TernaryArgs args;
 };
 
-template <class Isa, class Block, int Rank>
-void CheckInstance() {
-  if (!wf::isa::Supported(Isa{})) {
-    WARN("not run: this CPU lacks " << Isa::kName);
-    return;
-  }
-  const size_t rank = Rank == wf::kDynamic ? 13 : static_cast<size_t>(Rank);
+// `kernels`: an instance of `type` and its template argument Rank; `size`: what k must be a multiple of.
+void CheckInstance(const char* isa, wf::TensorType type, size_t size, const wf::TernaryInstance& kernels) {
+  const bool dynamic = kernels.rank == wf::kDynamic, floats = !wf::IsPackedTernary(type);
+  const size_t multiple = type == wf::TensorType::kI2_S || type == wf::TensorType::kI2_S_ARM64 ? 1 : size;
+  const bool by_four = type == wf::TensorType::kIQ2_BN_R4 || type == wf::TensorType::kI2_S_X4;
   // K: one group, pairs, an odd group, rows inside a group (576, 192, 100), and the 2B model's; rows that leave
   // every remainder of a tile. rows * K must be a multiple of 128 for I2_S.
   std::vector<Case> cases = {{4, 128, 1},  {1, 256, 1},   {7, 384, 1}, {9, 640, 5}, {6, 2560, 3},
                              {2, 6912, 2}, {2, 576, 1},   {6, 576, 7}, {4, 192, 3}, {32, 100, 9},
                              {64, 2, 4},   {13, 1024, 4}, {5, 256, 17}};
-  if (Block::kType != wf::TensorType::kI2_S) cases.insert(cases.end(), {{3, 1, 1}, {5, 33, 3}, {2, 17, 2}});
+  if (floats) cases.insert(cases.end(), {{3, 1, 1}, {5, 33, 3}, {2, 17, 2}});
   unsigned seed = 1;
-  for (const Case& c : cases) {
-    for (int variant = 0; variant < 4; ++variant) {
-      const auto lrc = static_cast<wf::FloatType>(variant % 3);
-      Problem p(Block::kType, c, rank, lrc, variant % 2 == 1, variant == 3, seed++);
-      INFO(Isa::kName << " " << wf::TensorTypeName(Block::kType) << " rank " << Rank << " rows " << c.rows << " k "
-                      << c.k << " tokens " << c.tokens << " variant " << variant);
+  for (Case c : cases) {
+    if (c.k % multiple != 0) continue;
+    if (by_four) c.rows = (c.rows + 3) / 4 * 4;
+    for (int variant = 0; variant < 5; ++variant) {
+      // Every type of factors; quantised ones have ranks of whole blocks.
+      const size_t rank = !dynamic ? static_cast<size_t>(kernels.rank) : variant < 3 ? 13 : 96;
+      const auto lrc = static_cast<wf::DenseType>(rank % 32 == 0 && rank != 0 ? variant : variant % 3);
+      Problem p(type, c, rank, lrc, variant % 2 == 1, variant >= 3, seed++);
+      INFO(isa << " " << wf::TensorTypeName(type) << " rank " << kernels.rank << " rows " << c.rows << " k " << c.k
+               << " tokens " << c.tokens << " variant " << variant);
       Guarded<float> y(c.rows * c.tokens);
       p.args.y = y.data();
-      wf::TernaryGemm<Isa, Block, Rank>{}(p.args);
+      kernels.gemm(p.args);
       CHECK(SameBits(y, p.want));
       // Each token alone, rows in two parts: the same bits.
       std::vector<float> one(c.rows * c.tokens, -7.0f);
@@ -151,14 +163,27 @@ void CheckInstance() {
         a.lrc_t += t * a.lrc_t_stride;
         a.y = one.data() + t * c.rows;
         a.row_end = c.rows / 2;
-        wf::TernaryGemv<Isa, Block, Rank>{}(a);
+        kernels.gemv(a);
         a.row_begin = c.rows / 2;
         a.row_end = c.rows;
-        wf::TernaryGemv<Isa, Block, Rank>{}(a);
+        kernels.gemv(a);
       }
       CHECK(SameBits(one, p.want));
     }
   }
+}
+
+template <class Isa, class Block, int Rank>
+void CheckInstance() {
+  if (!wf::isa::Supported(Isa{})) {
+    WARN("not run: this CPU lacks " << Isa::kName);
+    return;
+  }
+  wf::TernaryInstance kernels;
+  kernels.gemv = [](const wf::TernaryArgs& a) noexcept { wf::TernaryGemv<Isa, Block, Rank>{}(a); };
+  kernels.gemm = [](const wf::TernaryArgs& a) noexcept { wf::TernaryGemm<Isa, Block, Rank>{}(a); };
+  kernels.rank = Rank;
+  CheckInstance(Isa::kName, Block::kType, Block::kSize, kernels);
 }
 
 }  // namespace

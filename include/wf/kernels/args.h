@@ -9,15 +9,21 @@
 #include <cstdint>
 
 #include "wf/base/half.h"
+#include "wf/quant/dense.h"
 
 namespace wf {
 
 inline constexpr size_t kMaxTernaryK = 66052;  // 2 * 127 * K < 2^24: the sum is exact as an f32, too
 inline constexpr int kDynamic = -1;            // a rank that is known at run time only; 0: no low-rank term
 
-// y[t][r] = fma((float)(sum_k T[r][k] * q[t][k]) / act_scale[t], w_scale, bias[r] + U[r] . lrc_t[t])
-// for r in [row_begin, row_end), t in [0, tokens). The sum is exact in int32 (K <= kMaxTernaryK). Without bias and
-// low-rank term the addend is 0, which leaves the order of formats.md 4.1: divide, then multiply.
+// y[t][r] for r in [row_begin, row_end), t in [0, tokens), where T[r][k] is the weight without its scales (code - 1):
+//   y = (U[r] . lrc_t[t]) + bias[r], 0 where there is none;
+//   then for each run of row r in ascending k: y = fma((float)(sum over the run of T[r][k] * q[t][k]) / act_scale[t],
+//   d * w_scale, y).
+// A run is what shares one stored scale d (block.h): consecutive blocks of Block::kScaleSize elements (0: the row) with
+// equal d; blocks with d == 0 belong to no run and end none, d that is no number is equal to nothing. Types without
+// stored scales have one run with d = 1, so a row whose blocks all say d has the same bits in every type. Sums are
+// exact in int32 (K <= kMaxTernaryK). With one run and no addend this is the order of formats.md 4.1: divide, multiply.
 struct TernaryArgs {
   const void* w = nullptr;  // the tensor's first byte, rows of k weights in the block type's layout
   size_t k = 0;
@@ -30,17 +36,18 @@ struct TernaryArgs {
   size_t tokens = 1;
   float* y = nullptr;  // y[t * y_stride + r]
   size_t y_stride = 0;
-  const float* bias = nullptr;  // rows values, or none
-  const void* lrc_u = nullptr;  // rows x rank, row-major; read only by instances with a rank
-  FloatType lrc_type = FloatType::kF16;
-  const float* lrc_t = nullptr;  // V^T x: tokens rows of rank values
+  const float* bias = nullptr;           // rows values, or none
+  const void* lrc_u = nullptr;           // rows x rank of lrc_type, row-major; read only by instances with a rank
+  DenseType lrc_type = DenseType::kF16;  // not Q6_K, Q4_K; rank % 32 == 0 for Q8_0 and Q4_0
+  const float* lrc_t = nullptr;          // V^T x: tokens rows of rank values
   size_t lrc_t_stride = 0;
   size_t lrc_rank = 0;  // read only by instances with kDynamic
 };
 
-// y[t][r] = w[r] . x[t] (+ bias[r]): the head, dense projections, V^T x. Sums as in SumOrder (ref.h).
+// y[t][r] = w[r] . x[t] (+ bias[r]): the head, dense projections, V^T x. Elements as DequantBlock (dense.h) gives them,
+// sums as in SumOrder (ref.h).
 struct DenseArgs {
-  const void* w = nullptr;  // rows x k, row-major, of the instance's FloatType
+  const void* w = nullptr;  // rows x k, row-major, of the instance's DenseType; k in whole blocks
   size_t k = 0;
   size_t row_begin = 0, row_end = 0;
   const float* x = nullptr;

@@ -12,9 +12,13 @@ namespace wf::detail {
 #include "wf/kernels/instances.def"
 #undef WF_INSTANCE
 #define WF_FLOAT_INSTANCES(ISA, WF_EXTERN)                                                        \
-  WF_EXTERN template void DenseKernel<FloatType::kF32>(isa::ISA, const DenseArgs&) noexcept;      \
-  WF_EXTERN template void DenseKernel<FloatType::kF16>(isa::ISA, const DenseArgs&) noexcept;      \
-  WF_EXTERN template void DenseKernel<FloatType::kBF16>(isa::ISA, const DenseArgs&) noexcept;     \
+  WF_EXTERN template void DenseKernel<DenseType::kF32>(isa::ISA, const DenseArgs&) noexcept;      \
+  WF_EXTERN template void DenseKernel<DenseType::kF16>(isa::ISA, const DenseArgs&) noexcept;      \
+  WF_EXTERN template void DenseKernel<DenseType::kBF16>(isa::ISA, const DenseArgs&) noexcept;     \
+  WF_EXTERN template void DenseKernel<DenseType::kQ8_0>(isa::ISA, const DenseArgs&) noexcept;     \
+  WF_EXTERN template void DenseKernel<DenseType::kQ4_0>(isa::ISA, const DenseArgs&) noexcept;     \
+  WF_EXTERN template void DenseKernel<DenseType::kQ6_K>(isa::ISA, const DenseArgs&) noexcept;     \
+  WF_EXTERN template void DenseKernel<DenseType::kQ4_K>(isa::ISA, const DenseArgs&) noexcept;     \
   WF_EXTERN template void KvStoreKernel<FloatType::kF32>(isa::ISA, const KvStoreArgs&) noexcept;  \
   WF_EXTERN template void KvStoreKernel<FloatType::kF16>(isa::ISA, const KvStoreArgs&) noexcept;  \
   WF_EXTERN template void AttentionKernel<FloatType::kF32>(isa::ISA, const AttentionArgs&) noexcept; \

@@ -24,7 +24,7 @@ inline constexpr bool kCompiled<isa::BestOf<kMask>> = true;
 #define WF_DECLARE(ISA)                                                                        \
   template <class Block, int Rank> void TernaryGemvKernel(isa::ISA, const TernaryArgs&) noexcept; \
   template <class Block, int Rank> void TernaryGemmKernel(isa::ISA, const TernaryArgs&) noexcept; \
-  template <FloatType T> void DenseKernel(isa::ISA, const DenseArgs&) noexcept;                \
+  template <DenseType T> void DenseKernel(isa::ISA, const DenseArgs&) noexcept;                \
   template <FloatType T> void KvStoreKernel(isa::ISA, const KvStoreArgs&) noexcept;            \
   template <FloatType T> void AttentionKernel(isa::ISA, const AttentionArgs&) noexcept;        \
   template <int> void QuantiseKernel(isa::ISA, const QuantiseArgs&) noexcept;                  \

@@ -15,9 +15,15 @@ KernelTable MakeTable(Isa) {
   KernelTable t;
   t.isa = static_cast<isa::Id>(Isa::kRank);
 #define WF_FN(ARGS, CALL) [](const ARGS& a) noexcept { CALL(Isa{}, a); }
-  t.dense[0] = WF_FN(DenseArgs, DenseKernel<FloatType::kF32>);
-  t.dense[1] = WF_FN(DenseArgs, DenseKernel<FloatType::kF16>);
-  t.dense[2] = WF_FN(DenseArgs, DenseKernel<FloatType::kBF16>);
+#define WF_DENSE(TYPE) t.dense[static_cast<size_t>(DenseType::TYPE)] = WF_FN(DenseArgs, DenseKernel<DenseType::TYPE>);
+  WF_DENSE(kF32)
+  WF_DENSE(kF16)
+  WF_DENSE(kBF16)
+  WF_DENSE(kQ8_0)
+  WF_DENSE(kQ4_0)
+  WF_DENSE(kQ6_K)
+  WF_DENSE(kQ4_K)
+#undef WF_DENSE
   t.kv_store[0] = WF_FN(KvStoreArgs, KvStoreKernel<FloatType::kF32>);
   t.kv_store[1] = WF_FN(KvStoreArgs, KvStoreKernel<FloatType::kF16>);
   t.attention[0] = WF_FN(AttentionArgs, AttentionKernel<FloatType::kF32>);
@@ -46,10 +52,12 @@ inline const TernaryRow* TernaryRows(size_t* count) {
 #if defined(WF_PRECOMPILED_KERNELS) || defined(WF_BUILDING_KERNELS) || defined(WF_DYNAMIC_DISPATCH)
 #include "wf/kernels/instances.def"
 #else  // static mode: Scalar and, if the compiler flags allow one, a single vector ISA
-#define WF_INSTANCES_STATIC(ISA)                                                                        \
-  WF_INSTANCE(ISA, I2S, 0)                                                                              \
-  WF_INSTANCE(ISA, I2S, -1) WF_INSTANCE(ISA, F32, 0) WF_INSTANCE(ISA, F32, -1) WF_INSTANCE(ISA, F16, 0) \
-      WF_INSTANCE(ISA, F16, -1) WF_INSTANCE(ISA, BF16, 0) WF_INSTANCE(ISA, BF16, -1)
+#define WF_BOTH(ISA, B) WF_INSTANCE(ISA, B, 0) WF_INSTANCE(ISA, B, -1)
+#define WF_INSTANCES_STATIC(ISA)                                                                                      \
+  WF_BOTH(ISA, I2S)                                                                                                   \
+  WF_BOTH(ISA, F32) WF_BOTH(ISA, F16) WF_BOTH(ISA, BF16) WF_BOTH(ISA, TQ1_0) WF_BOTH(ISA, TQ2_0) WF_BOTH(ISA, IQ1_BN) \
+      WF_BOTH(ISA, IQ2_BN) WF_BOTH(ISA, IQ2_BN_R4) WF_BOTH(ISA, Q2_0) WF_BOTH(ISA, Q2_0_128) WF_BOTH(ISA, I2S_ARM64)  \
+          WF_BOTH(ISA, I2S_X4)
     WF_INSTANCES_STATIC(Scalar)
 #if WF_ISA_MASK & 0x20u
         WF_INSTANCES_STATIC(Avx512Vnni)
@@ -61,6 +69,7 @@ inline const TernaryRow* TernaryRows(size_t* count) {
         WF_INSTANCES_STATIC(Avx2)
 #endif
 #undef WF_INSTANCES_STATIC
+#undef WF_BOTH
 #endif
   };
 #undef WF_INSTANCE

@@ -14,9 +14,9 @@ namespace wf {
 
 struct KernelTable {
   isa::Id isa = isa::Id::kScalar;
-  void (*dense[3])(const DenseArgs&) noexcept = {};          // by FloatType
-  void (*kv_store[2])(const KvStoreArgs&) noexcept = {};     // kF32, kF16
-  void (*attention[2])(const AttentionArgs&) noexcept = {};  // likewise
+  void (*dense[kDenseTypes])(const DenseArgs&) noexcept = {};  // by DenseType
+  void (*kv_store[2])(const KvStoreArgs&) noexcept = {};       // kF32, kF16
+  void (*attention[2])(const AttentionArgs&) noexcept = {};    // likewise
   void (*quantise)(const QuantiseArgs&) noexcept = nullptr;
   void (*rms_norm)(const RmsNormArgs&) noexcept = nullptr;
   void (*rope)(const RopeArgs&) noexcept = nullptr;

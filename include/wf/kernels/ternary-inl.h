@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ternary matrix products, compiled once per ISA: tiles of R rows x T tokens, the drivers over rows and
-// tokens, and the epilogue. How a tile is computed for each block type: ternary_i2s-inl.h, ternary_float-inl.h.
+// tokens, and the epilogue. How a tile is computed for each block type: ternary_i2s-inl.h, ternary_float-inl.h. The
+// other packed types have a driver of their own in ternary_codes-inl.h.
 #if defined(WF_KERNELS_TERNARY_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_TERNARY_INL_H_
 #undef WF_KERNELS_TERNARY_INL_H_
@@ -8,6 +9,8 @@
 #define WF_KERNELS_TERNARY_INL_H_
 #endif
 #include "wf/kernels/kernels.h"
+#include "wf/kernels/lowrank-inl.h"
+#include "wf/kernels/ternary_codes-inl.h"
 #include "wf/kernels/ternary_float-inl.h"
 #include "wf/kernels/ternary_i2s-inl.h"
 #include "wf/simd/ops-inl.h"
@@ -17,40 +20,12 @@ namespace wf::detail {
 inline namespace WF_MODE_NS {
 namespace WF_NAMESPACE {
 
-// U[row] . t in the order of ref.h.
-template <int Rank, FloatType T>
-HWY_INLINE float LowRankDot(const void* u, size_t row, const float* t, size_t dynamic_rank) {
-  const size_t rank = Rank > 0 ? static_cast<size_t>(Rank) : dynamic_rank;
-  V16 acc = Zero16();
-  size_t i = 0;
-  for (; i + 16 <= rank; i += 16) acc = Fma16(LoadAs16<T>(u, row * rank + i), Load16(t + i), acc);
-  if (i < rank) acc = Fma16(LoadNAs16<T>(u, row * rank + i, rank - i), LoadN16(t + i, rank - i), acc);
-  return Fold16(acc);
-}
-
-// What is added to the scaled product of one row and token: low-rank term, then bias.
-template <int Rank>
-HWY_INLINE float Addend(const TernaryArgs& a, size_t row, size_t t) {
-  float add = 0;
-  if constexpr (Rank != 0) {
-    const float* lt = a.lrc_t + t * a.lrc_t_stride;
-    if (a.lrc_type == FloatType::kF16) {
-      add = LowRankDot<Rank, FloatType::kF16>(a.lrc_u, row, lt, a.lrc_rank);
-    } else if (a.lrc_type == FloatType::kF32) {
-      add = LowRankDot<Rank, FloatType::kF32>(a.lrc_u, row, lt, a.lrc_rank);
-    } else {
-      add = LowRankDot<Rank, FloatType::kBF16>(a.lrc_u, row, lt, a.lrc_rank);
-    }
-  }
-  return a.bias != nullptr ? add + a.bias[row] : add;
-}
-
 // dots[i]: sum of code * q of rows row .. row + n - 1 (n <= 4) with one token.
 template <int Rank>
 HWY_INLINE void Epilogue(const TernaryArgs& a, size_t row, size_t n, size_t t, const int32_t* dots) {
   float add[4] = {};
   if (Rank != 0 || a.bias != nullptr) {
-    for (size_t i = 0; i < n; ++i) add[i] = Addend<Rank>(a, row + i, t);
+    for (size_t i = 0; i < n; ++i) add[i] = Addend<Rank>(a, a.lrc_rank, row + i, t);
   }
   const hn::FixedTag<float, 4> df;
   const hn::FixedTag<int32_t, 4> di;
@@ -83,24 +58,32 @@ HWY_INLINE void TileTokens(const TernaryArgs& a, size_t row, size_t t, size_t en
 // Never declared elsewhere: GCC takes the target of a function template from its first declaration.
 template <class Block, int Rank>
 HWY_NOINLINE void TernaryGemv(const TernaryArgs& a) noexcept {
-  constexpr int R = kGemvRows<Block>;
-  size_t r = a.row_begin;
-  for (; r + R <= a.row_end; r += R) Tile<Block, Rank, R, 1>(a, r, 0);
-  for (; r < a.row_end; ++r) Tile<Block, Rank, 1, 1>(a, r, 0);
+  if constexpr (kDecoded<Block>) {
+    TernaryCodes<Block>(a, Rank == kDynamic ? a.lrc_rank : static_cast<size_t>(Rank), 1);
+  } else {
+    constexpr int R = kGemvRows<Block>;
+    size_t r = a.row_begin;
+    for (; r + R <= a.row_end; r += R) Tile<Block, Rank, R, 1>(a, r, 0);
+    for (; r < a.row_end; ++r) Tile<Block, Rank, 1, 1>(a, r, 0);
+  }
 }
 
 template <class Block, int Rank>
 HWY_NOINLINE void TernaryGemm(const TernaryArgs& a) noexcept {
-  if (a.tokens == 1) return TernaryGemv<Block, Rank>(a);
-  constexpr int R = kGemmRows<Block>;
-  // Tokens that stay in L2 (half of 1 MiB) while all rows pass by.
-  const size_t fit = (size_t{512} << 10) / a.x_stride / kTokenTile<Block> * kTokenTile<Block>;
-  const size_t block = fit < 16 ? 16 : fit;
-  for (size_t t = 0; t < a.tokens; t += block) {
-    const size_t end = a.tokens - t < block ? a.tokens : t + block;
-    size_t r = a.row_begin;
-    for (; r + R <= a.row_end; r += R) TileTokens<Block, Rank, R>(a, r, t, end);
-    for (; r < a.row_end; ++r) TileTokens<Block, Rank, 1>(a, r, t, end);
+  if constexpr (kDecoded<Block>) {
+    TernaryCodes<Block>(a, Rank == kDynamic ? a.lrc_rank : static_cast<size_t>(Rank), a.tokens);
+  } else {
+    if (a.tokens == 1) return TernaryGemv<Block, Rank>(a);
+    constexpr int R = kGemmRows<Block>;
+    // Tokens that stay in L2 (half of 1 MiB) while all rows pass by.
+    const size_t fit = (size_t{512} << 10) / a.x_stride / kTokenTile<Block> * kTokenTile<Block>;
+    const size_t block = fit < 16 ? 16 : fit;
+    for (size_t t = 0; t < a.tokens; t += block) {
+      const size_t end = a.tokens - t < block ? a.tokens : t + block;
+      size_t r = a.row_begin;
+      for (; r + R <= a.row_end; r += R) TileTokens<Block, Rank, R>(a, r, t, end);
+      for (; r < a.row_end; ++r) TileTokens<Block, Rank, 1>(a, r, t, end);
+    }
   }
 }
 

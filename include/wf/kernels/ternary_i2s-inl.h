@@ -15,19 +15,7 @@ namespace wf::detail {
 inline namespace WF_MODE_NS {
 namespace WF_NAMESPACE {
 
-// One vector holds one group of 128 weights (256-bit) or two (512-bit).
-#if HWY_TARGET <= HWY_AVX3
-inline constexpr size_t kVecBytes = 64;
-#else
-inline constexpr size_t kVecBytes = 32;
-#endif
-using DU8 = hn::FixedTag<uint8_t, kVecBytes>;
-using DI8 = hn::FixedTag<int8_t, kVecBytes>;
-using DI16 = hn::FixedTag<int16_t, kVecBytes / 2>;
-using DI32 = hn::FixedTag<int32_t, kVecBytes / 4>;
-using VU8 = hn::Vec<DU8>;
-using VI8 = hn::Vec<DI8>;
-
+// A vector holds one group of 128 weights (256-bit) or two (512-bit).
 // Tile sizes: accumulators, weights, one activation vector and masks fit the registers (32 with AVX-512
 // encodings, 16 without).
 template <class Block>
@@ -168,23 +156,6 @@ struct I2sAcc {
   }
 };
 inline constexpr size_t kFlushEvery = 8;
-
-// Horizontal sums of four vectors at once.
-HWY_INLINE void Sum4(const hn::Vec<DI32>& a, const hn::Vec<DI32>& b, const hn::Vec<DI32>& c, const hn::Vec<DI32>& d,
-                     int32_t* out) {
-  const hn::Vec<DI32> v[4] = {a, b, c, d};
-  __m128i q[4];
-  for (int i = 0; i < 4; ++i) {
-#if HWY_TARGET <= HWY_AVX3
-    const __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(v[i].raw), _mm512_extracti64x4_epi64(v[i].raw, 1));
-#else
-    const __m256i h = v[i].raw;
-#endif
-    q[i] = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-  }
-  const __m128i s = _mm_hadd_epi32(_mm_hadd_epi32(q[0], q[1]), _mm_hadd_epi32(q[2], q[3]));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), s);
-}
 
 template <int R, int T>
 HWY_INLINE void StoreDots(I2sAcc<R, T>& acc, const int32_t* x_sum, int32_t (&dots)[T][4]) {

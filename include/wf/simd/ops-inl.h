@@ -183,6 +183,19 @@ HWY_INLINE V16 LoadNAs16(const void* base, size_t i, size_t n) {
   }
 }
 
+// --- integer vectors of the width at hand --------------------------------------------------------------------
+#if HWY_TARGET <= HWY_AVX3
+inline constexpr size_t kVecBytes = 64;
+#else
+inline constexpr size_t kVecBytes = 32;
+#endif
+using DU8 = hn::FixedTag<uint8_t, kVecBytes>;
+using DI8 = hn::FixedTag<int8_t, kVecBytes>;
+using DI16 = hn::FixedTag<int16_t, kVecBytes / 2>;
+using DI32 = hn::FixedTag<int32_t, kVecBytes / 4>;
+using VU8 = hn::Vec<DU8>;
+using VI8 = hn::Vec<DI8>;
+
 // --- u8 x i8 -> i32: acc + a[4i..4i+3] . b[4i..4i+3] in each 32-bit lane ------------------------------------
 #if WF_ISA_VNNI
 template <class V8, class I8, class V32>
@@ -216,6 +229,29 @@ HWY_INLINE V32 Widen2(V16i a, V32 acc) {
 #endif
 }
 #endif
+
+// Horizontal sums of four vectors at once: transposed within 16 bytes while adding, then folded.
+HWY_INLINE void Sum4(const hn::Vec<DI32>& a, const hn::Vec<DI32>& b, const hn::Vec<DI32>& c, const hn::Vec<DI32>& d,
+                     int32_t* out) {
+#if HWY_TARGET <= HWY_AVX3
+  const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a.raw, b.raw), _mm512_unpackhi_epi32(a.raw, b.raw));
+  const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c.raw, d.raw), _mm512_unpackhi_epi32(c.raw, d.raw));
+  const __m512i w = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  const __m256i v = _mm256_add_epi32(_mm512_castsi512_si256(w), _mm512_extracti64x4_epi64(w, 1));
+#else
+  const __m256i ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a.raw, b.raw), _mm256_unpackhi_epi32(a.raw, b.raw));
+  const __m256i cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c.raw, d.raw), _mm256_unpackhi_epi32(c.raw, d.raw));
+  const __m256i v = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+#endif
+  const __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), s);
+}
+
+HWY_INLINE float F16ToF32(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
+// Four f16, the first in the low bits, to f32.
+HWY_INLINE hn::Vec<hn::FixedTag<float, 4> > F16ToF32x4(uint64_t h) {
+  return hn::Vec<hn::FixedTag<float, 4> >{_mm_cvtph_ps(_mm_cvtsi64_si128(static_cast<int64_t>(h)))};
+}
 
 }  // namespace WF_NAMESPACE
 }  // namespace WF_MODE_NS

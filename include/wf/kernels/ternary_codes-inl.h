@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ternary products over any packed type but I2_S, compiled once per ISA: chunks of four rows are decoded to one code a
+// byte (decode-inl.h), then multiplied with up to 64 tokens. Everything but the decoding is shared by the types, so
+// that one more costs little to compile.
+#if defined(WF_KERNELS_TERNARY_CODES_INL_H_) == defined(WF_TARGET_TOGGLE)
+#ifdef WF_KERNELS_TERNARY_CODES_INL_H_
+#undef WF_KERNELS_TERNARY_CODES_INL_H_
+#else
+#define WF_KERNELS_TERNARY_CODES_INL_H_
+#endif
+#include <cstring>
+
+#include "wf/kernels/decode-inl.h"
+#include "wf/kernels/kernels.h"
+#include "wf/kernels/lowrank-inl.h"
+#include "wf/simd/ops-inl.h"
+
+WF_BEFORE_NAMESPACE();
+namespace wf::detail {
+inline namespace WF_MODE_NS {
+namespace WF_NAMESPACE {
+
+// Block types that go through this file: packed ones whose activations are in natural order.
+template <class Block>
+inline constexpr bool kDecoded = requires {
+  Block::kScaleSize;
+};
+template <>
+inline constexpr bool kDecoded<block::I2S> = false;
+
+inline constexpr size_t kCodesRows = 4;
+inline constexpr size_t kCodesChunk = 2048;  // columns: the codes of four rows stay in L1 beside some activations
+inline constexpr size_t kCodesStride = kCodesChunk + 64;  // rows not a power of two apart
+inline constexpr size_t kCodesTokens = 64;                // that share a decoding
+
+using DF4 = hn::FixedTag<float, 4>;
+using DI4 = hn::FixedTag<int32_t, 4>;
+
+struct CodesBuffer {
+  alignas(64) uint8_t code[kCodesRows * kCodesStride];
+};
+struct CodesDots {
+  alignas(16) int32_t dot[kCodesTokens][kCodesRows];
+};
+
+// acc + the products of a vector of codes and one of activations.
+HWY_INLINE hn::Vec<DI32> DotCodes(VU8 c, VI8 x, hn::Vec<DI32> acc) {
+#if WF_ISA_VNNI
+  return Dot4(c, x, acc);
+#else
+  return Widen2(Dot2(c, x), acc);
+#endif
+}
+
+// Sums of products of the four rows' codes (n columns, a multiple of kVecBytes) with T tokens.
+template <int T>
+struct CodesAcc {
+  hn::Vec<DI32> sum[4][T];
+  HWY_INLINE void Run(const uint8_t* codes, size_t n, const int8_t* x, size_t x_stride) {
+    WF_UNROLL for (int r = 0; r < 4; ++r) { WF_UNROLL for (int t = 0; t < T; ++t) sum[r][t] = hn::Zero(DI32()); }
+#if WF_ISA_VNNI
+    for (size_t i = 0; i < n; i += kVecBytes) {
+      VU8 c[4];
+      WF_UNROLL for (int r = 0; r < 4; ++r) c[r] = hn::Load(DU8(), codes + static_cast<size_t>(r) * kCodesStride + i);
+      WF_UNROLL for (int t = 0; t < T; ++t) {
+        const VI8 v = hn::LoadU(DI8(), x + static_cast<size_t>(t) * x_stride + i);
+        WF_UNROLL for (int r = 0; r < 4; ++r) sum[r][t] = Dot4(c[r], v, sum[r][t]);
+      }
+    }
+#else
+    constexpr size_t kPart = 32 * kVecBytes;  // 32 * 768 < 32768: what an i16 sum holds
+    for (size_t i = 0; i < n;) {
+      const size_t stop = n - i < kPart ? n : i + kPart;
+      hn::Vec<DI16> part[4][T];
+      WF_UNROLL for (int r = 0; r < 4; ++r) { WF_UNROLL for (int t = 0; t < T; ++t) part[r][t] = hn::Zero(DI16()); }
+      for (; i < stop; i += kVecBytes) {
+        VI8 v[T];
+        WF_UNROLL for (int t = 0; t < T; ++t) v[t] = hn::LoadU(DI8(), x + static_cast<size_t>(t) * x_stride + i);
+        WF_UNROLL for (int r = 0; r < 4; ++r) {
+          const VU8 c = hn::Load(DU8(), codes + static_cast<size_t>(r) * kCodesStride + i);
+          WF_UNROLL for (int t = 0; t < T; ++t) part[r][t] = hn::Add(part[r][t], Dot2(c, v[t]));
+        }
+      }
+      WF_UNROLL for (int r = 0; r < 4; ++r) {
+        WF_UNROLL for (int t = 0; t < T; ++t) sum[r][t] = Widen2(part[r][t], sum[r][t]);
+      }
+    }
+#endif
+  }
+};
+
+// dots[t][r] += the sums of T tokens.
+template <int T>
+HWY_INLINE void AddCodesTile(const uint8_t* codes, size_t n, const int8_t* x, size_t x_stride, int32_t (*dots)[4]) {
+  CodesAcc<T> acc;
+  acc.Run(codes, n, x, x_stride);
+  for (int t = 0; t < T; ++t) {
+    int32_t s[4];
+    Sum4(acc.sum[0][t], acc.sum[1][t], acc.sum[2][t], acc.sum[3][t], s);
+    hn::StoreU(hn::Add(hn::LoadU(DI4(), dots[t]), hn::LoadU(DI4(), s)), DI4(), dots[t]);
+  }
+}
+
+// The functions below are templates only because of the headers they live in: see TernaryGemv.
+template <int = 0>
+HWY_NOINLINE void AddCodes(const CodesBuffer& b, size_t n, const int8_t* x, size_t x_stride, size_t tokens,
+                           CodesDots* dots) {
+#if HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2
+  constexpr size_t T = 4;
+#else
+  constexpr size_t T = 2;
+#endif
+  size_t t = 0;
+  for (; t + T <= tokens; t += T) AddCodesTile<T>(b.code, n, x + t * x_stride, x_stride, dots->dot + t);
+  for (; t < tokens; ++t) AddCodesTile<1>(b.code, n, x + t * x_stride, x_stride, dots->dot + t);
+}
+
+// a != b, true where one is no number (Highway's Ne() differs between targets there).
+HWY_INLINE hn::Mask<DF4> Differ(hn::Vec<DF4> a, hn::Vec<DF4> b) { return hn::Not(hn::Eq(a, b)); }
+
+// What each row begins with: low-rank term and bias.
+HWY_INLINE hn::Vec<DF4> CodesAddend(const TernaryArgs& a, size_t rank, size_t row, size_t rows, size_t t) {
+  float add[4] = {};
+  if (rank != 0 || a.bias != nullptr) {
+    for (size_t i = 0; i < rows; ++i) {
+      add[i] = rank == 0 ? Addend<0>(a, rank, row + i, t) : Addend<kDynamic>(a, rank, row + i, t);
+    }
+  }
+  return hn::LoadU(DF4(), add);
+}
+HWY_INLINE void StoreCodes(const TernaryArgs& a, size_t row, size_t rows, size_t t, hn::Vec<DF4> y) {
+  float* out = a.y + t * a.y_stride + row;
+  if (rows == 4) return hn::StoreU(y, DF4(), out);
+  float v[4];
+  hn::StoreU(y, DF4(), v);
+  for (size_t i = 0; i < rows; ++i) out[i] = v[i];
+}
+// One run: fma(dot / act_scale, d * w_scale, y), where `rows` is set.
+HWY_INLINE hn::Vec<DF4> AddRun(const TernaryArgs& a, size_t t, hn::Vec<DI4> dot, hn::Vec<DF4> d, hn::Mask<DF4> rows,
+                               hn::Vec<DF4> y) {
+  const auto v = hn::Div(hn::ConvertTo(DF4(), dot), hn::Set(DF4(), a.act_scale[t]));
+  return hn::IfThenElse(rows, hn::MulAdd(v, hn::Mul(d, hn::Set(DF4(), a.w_scale)), y), y);
+}
+
+// Rows of one run at most: d is 0 for those that have none.
+template <int = 0>
+HWY_NOINLINE void StoreOneRun(const TernaryArgs& a, size_t rank, size_t row, size_t rows, size_t t0, size_t tokens,
+                              const float* d, const CodesDots& dots) {
+  const auto d4 = hn::LoadU(DF4(), d);
+  const auto run = Differ(d4, hn::Zero(DF4()));
+  for (size_t i = 0; i < tokens; ++i) {
+    const auto dot = hn::Sub(hn::LoadU(DI4(), dots.dot[i]), hn::Set(DI4(), a.x_sum[t0 + i]));
+    StoreCodes(a, row, rows, t0 + i, AddRun(a, t0 + i, dot, d4, run, CodesAddend(a, rank, row, rows, t0 + i)));
+  }
+}
+
+// --- stored scales ------------------------------------------------------------------------------------------
+
+// Bits of the f16 scale of the block at `col`, for types that have one a block.
+template <class Block>
+HWY_INLINE uint16_t ScaleBits(const uint8_t* w, size_t k, size_t row, size_t col) {
+  constexpr bool kLast = Block::kType == TensorType::kTQ1_0 || Block::kType == TensorType::kTQ2_0;
+  return LoadLe<uint16_t>(Block::Block(w, k, row, col) + (kLast ? Block::kBytes - 2 : 0));
+}
+HWY_INLINE bool IsZero(uint16_t f16) { return (f16 & 0x7fffu) == 0; }
+
+// The one scale of a row, 0 if all are. False: there are several. *zeros: some blocks have scale 0.
+template <class Block>
+HWY_INLINE bool OneScale(const uint8_t* w, size_t k, size_t row, float* d, bool* zeros) {
+  if constexpr (Block::kScaleSize == 0) {
+    *d = Block::Scale(w, k, row, 0);
+    return true;
+  } else {
+    uint16_t bits = ScaleBits<Block>(w, k, row, 0);
+    uint32_t different = 0;  // most rows that have one scale have it everywhere
+    for (size_t c = 0; c < k; c += Block::kScaleSize) different |= bits ^ uint32_t { ScaleBits<Block>(w, k, row, c) };
+    *d = F16ToF32(bits);
+    if (different == 0 && !IsZero(bits)) return true;
+    bits = 0;
+    for (size_t c = 0; c < k; c += Block::kScaleSize) {
+      const uint16_t next = ScaleBits<Block>(w, k, row, c);
+      if (IsZero(next)) {
+        *zeros = true;
+      } else if (bits == 0) {
+        bits = next;
+      } else if (next != bits) {
+        return false;
+      }
+    }
+    *d = F16ToF32(bits);
+    return true;
+  }
+}
+
+// The chunk of up to kCodesChunk columns from `col` of `rows` rows; zeros up to the next multiple of 64. With `blank`,
+// blocks of scale 0 get the code of weight 0.
+template <class Block>
+HWY_INLINE void DecodeChunk(const TernaryArgs& a, size_t row, size_t rows, size_t col, size_t n, bool blank,
+                            CodesBuffer* b) {
+  const uint8_t* w = static_cast<const uint8_t*>(a.w);
+  for (size_t r = 0; r < rows; ++r) {
+    uint8_t* out = b->code + r * kCodesStride;
+    DecodeRow(Block(), w, a.k, row + r, col, n, out);
+    if (n % 64 != 0) std::memset(out + n, 0, 64 - n % 64);
+    if constexpr (Block::kScaleSize != 0) {
+      if (!blank) continue;
+      for (size_t c = 0; c < n; c += Block::kScaleSize) {
+        if (IsZero(ScaleBits<Block>(w, a.k, row + r, col + c))) std::memset(out + c, 1, Block::kScaleSize);
+      }
+    }
+  }
+}
+
+// --- rows of several runs -----------------------------------------------------------------------------------
+
+// State of the four rows: the scale of the open run of each (0: none yet), and for each token its sum and y.
+struct CodesRuns {
+  alignas(16) float d[4] = {};
+  CodesDots dots;
+  alignas(16) float y[kCodesTokens][4];
+};
+
+// Adds the runs of the rows in `rows` to y of token i and begins new ones.
+HWY_INLINE void CloseRun(const TernaryArgs& a, size_t t, hn::Mask<DF4> rows, CodesRuns* s, size_t i) {
+  const auto dot = hn::Load(DI4(), s->dots.dot[i]);
+  hn::Store(AddRun(a, t, dot, hn::Load(DF4(), s->d), rows, hn::Load(DF4(), s->y[i])), DF4(), s->y[i]);
+  hn::Store(hn::IfThenZeroElse(hn::RebindMask(DI4(), rows), dot), DI4(), s->dots.dot[i]);
+}
+
+// One scale block of n columns: next is its scale in each row, 0 where the row skips it (its codes are 1 then).
+template <size_t n>
+HWY_INLINE void AddBlock(const TernaryArgs& a, const uint8_t* codes, size_t col, size_t t0, size_t tokens,
+                         hn::Vec<DF4> next, CodesRuns* s) {
+  const auto d = hn::Load(DF4(), s->d), zero = hn::Zero(DF4());
+  const auto begins = hn::And(Differ(next, zero), Differ(next, d));
+  const auto ends = hn::And(begins, Differ(d, zero));
+  if (!hn::AllFalse(DF4(), ends)) {
+    for (size_t i = 0; i < tokens; ++i) CloseRun(a, t0 + i, ends, s, i);
+  }
+  hn::Store(hn::IfThenElse(begins, next, d), DF4(), s->d);
+  const VU8 ones = hn::Set(DU8(), uint8_t{1});
+  for (size_t i = 0; i < tokens; ++i) {
+    const int8_t* x = a.x + (t0 + i) * a.x_stride + col;
+    hn::Vec<DI32> off = hn::Zero(DI32());  // minus the sum of the activations: codes are weights plus one
+    WF_UNROLL for (size_t j = 0; j < n; j += kVecBytes) off = DotCodes(ones, hn::LoadU(DI8(), x + j), off);
+    off = hn::Sub(hn::Zero(DI32()), off);
+    hn::Vec<DI32> sum[4] = {off, off, off, off};
+    WF_UNROLL for (size_t j = 0; j < n; j += kVecBytes) {
+      const VI8 v = hn::LoadU(DI8(), x + j);
+      WF_UNROLL for (int r = 0; r < 4; ++r) {
+        sum[r] = DotCodes(hn::LoadU(DU8(), codes + static_cast<size_t>(r) * kCodesStride + j), v, sum[r]);
+      }
+    }
+    int32_t out[4];
+    Sum4(sum[0], sum[1], sum[2], sum[3], out);
+    hn::Store(hn::Add(hn::Load(DI4(), s->dots.dot[i]), hn::LoadU(DI4(), out)), DI4(), s->dots.dot[i]);
+  }
+}
+
+template <class Block>
+HWY_NOINLINE void TernaryRuns(const TernaryArgs& a, size_t rank, size_t row, size_t rows, size_t t0, size_t tokens,
+                              CodesBuffer* b) {
+  CodesRuns s;
+  for (size_t i = 0; i < tokens; ++i) {
+    hn::Store(hn::Zero(DI4()), DI4(), s.dots.dot[i]);
+    hn::Store(CodesAddend(a, rank, row, rows, t0 + i), DF4(), s.y[i]);
+  }
+  for (size_t col = 0; col < a.k; col += kCodesChunk) {
+    const size_t n = a.k - col < kCodesChunk ? a.k - col : kCodesChunk;
+    DecodeChunk<Block>(a, row, rows, col, n, true, b);
+    for (size_t c = 0; c < n; c += Block::kScaleSize) {
+      uint64_t next = 0;  // put together in a register: stores would be read back too early
+      for (size_t r = 0; r < rows; ++r) {
+        next |= uint64_t{ScaleBits<Block>(static_cast<const uint8_t*>(a.w), a.k, row + r, col + c)} << (16 * r);
+      }
+      AddBlock<Block::kScaleSize>(a, b->code + c, col + c, t0, tokens, F16ToF32x4(next), &s);
+    }
+  }
+  const auto open = Differ(hn::Load(DF4(), s.d), hn::Zero(DF4()));
+  for (size_t i = 0; i < tokens; ++i) {
+    CloseRun(a, t0 + i, open, &s, i);
+    StoreCodes(a, row, rows, t0 + i, hn::Load(DF4(), s.y[i]));
+  }
+}
+
+// --- the product --------------------------------------------------------------------------------------------
+
+template <class Block>
+HWY_NOINLINE void TernaryCodes(const TernaryArgs& a, size_t rank, size_t all_tokens) noexcept {
+  CodesBuffer codes;
+  CodesDots dots;
+  for (size_t t0 = 0; t0 < all_tokens; t0 += kCodesTokens) {
+    const size_t tokens = all_tokens - t0 < kCodesTokens ? all_tokens - t0 : kCodesTokens;
+    for (size_t row = a.row_begin; row < a.row_end; row += kCodesRows) {
+      const size_t rows = a.row_end - row < kCodesRows ? a.row_end - row : kCodesRows;
+      if (rows < kCodesRows) std::memset(codes.code + rows * kCodesStride, 0, (kCodesRows - rows) * kCodesStride);
+      float d[4] = {};
+      bool one = true, zeros = false;
+      for (size_t r = 0; r < rows; ++r) {
+        one = OneScale<Block>(static_cast<const uint8_t*>(a.w), a.k, row + r, &d[r], &zeros) && one;
+      }
+      if constexpr (Block::kScaleSize != 0) {
+        if (!one) {
+          TernaryRuns<Block>(a, rank, row, rows, t0, tokens, &codes);
+          continue;
+        }
+      }
+      for (size_t i = 0; i < tokens; ++i) hn::Store(hn::Zero(DI4()), DI4(), dots.dot[i]);
+      for (size_t col = 0; col < a.k; col += kCodesChunk) {
+        const size_t n = a.k - col < kCodesChunk ? a.k - col : kCodesChunk;
+        DecodeChunk<Block>(a, row, rows, col, n, zeros, &codes);
+        AddCodes(codes, (n + 63) / 64 * 64, a.x + t0 * a.x_stride + col, a.x_stride, tokens, &dots);
+      }
+      StoreOneRun(a, rank, row, rows, t0, tokens, d, dots);
+    }
+  }
+}
+
+}  // namespace WF_NAMESPACE
+}  // namespace WF_MODE_NS
+}  // namespace wf::detail
+WF_AFTER_NAMESPACE();
+#endif  // per-ISA guard
