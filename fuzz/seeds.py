@@ -4,10 +4,12 @@
 value type, tensor type and dtype, texts of several scripts, and templates with each construct. Standard library
 only; nothing here is kept in the repository."""
 
+import io
 import json
 import os
 import struct
 import sys
+import zipfile
 
 
 def string(s):
@@ -62,6 +64,72 @@ def safetensors_seeds():
         yield name, {"a": a, "b": b, "c": c}, 3 * n
 
 
+# --- PyTorch: the pickles that torch.save writes (protocol 2) around the storages 0 and 1 of fuzz/pickle.cc ---
+
+
+def text(s):
+    return b"X" + struct.pack("<I", len(s)) + s.encode()
+
+
+def tensor(storage, elements, shape, strides, key="0", offset=0):
+    def tuple_of(numbers):
+        return b"(" + b"".join(b"K" + bytes([n]) for n in numbers) + b"t"
+
+    out = b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + b"ctorch\n" + storage.encode() + b"\n"
+    out += text(key) + text("cpu") + b"K" + bytes([elements]) + b"tQK" + bytes([offset])
+    return out + tuple_of(shape) + tuple_of(strides) + b"\x89ccollections\nOrderedDict\n)RtR"
+
+
+def state_dict(items):
+    return b"ccollections\nOrderedDict\n)R(" + b"".join(text(k) + v for k, v in items.items()) + b"u"
+
+
+def pickle_seeds():
+    view = tensor("FloatStorage", 48, [2, 3], [3, 1])
+    yield "empty", b"\x80\x02}."
+    sizes = {"Float": 4, "Half": 2, "BFloat16": 2, "Double": 8, "Int": 4, "Long": 8, "Short": 2, "Char": 1, "Byte": 1}
+    for name, n in (sizes | {"Bool": 1}).items():
+        elements = 192 // n
+        yield name, b"\x80\x02" + state_dict({"w": tensor(name + "Storage", elements, [2, 3], [3, 1])}) + b"."
+    views = {"scalar": ([], []), "transposed": ([3, 2], [1, 3]), "expanded": ([9, 2], [0, 1]), "empty": ([0], [1])}
+    for name, (shape, strides) in views.items():
+        yield "view-" + name, b"\x80\x02" + state_dict({"w": tensor("FloatStorage", 48, shape, strides)}) + b"."
+    tied = {"a": view, "b": view, "c": tensor("ByteStorage", 8, [8], [1], "1")}
+    yield "tied", b"\x80\x02" + state_dict(tied) + b"."
+    yield "nested", b"\x80\x02}(" + text("state_dict") + state_dict({"w": view}) + text("epoch") + b"K\x03u."
+    yield "metadata", b"\x80\x02" + state_dict({"w": view}) + b"}" + text("_metadata") + state_dict({}) + b"sb."
+    yield "parameter", b"\x80\x02}(" + text("p") + b"ctorch._utils\n_rebuild_parameter\n(" + view + b"\x88}tRu."
+    memo = b"\x80\x04\x95" + struct.pack("<Q", 30) + b"}\x94(\x8c\x01k\x94]\x94(K\x01\x8a\x01\xffG"
+    yield "protocol-4", memo + struct.pack(">d", 1.5) + b"M\x01\x02J\xfe\xff\xff\xffNe\x8c\x01l\x94h\x01u."
+    yield "self", b"\x80\x02}q\x00" + text("model") + b"h\x00s."
+    yield "evil", b"\x80\x02cos\nsystem\n(" + text("id") + b"tR."
+    for name, extra in {"zip": {}, "zip-script": {"a/code/x.py": b"1"}, "zip-order": {"a/byteorder": b"little"}}.items():
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w") as z:
+            entries = {"a/data.pkl": b"\x80\x02" + state_dict({"w": view}) + b".", "a/data/0": bytes(192)}
+            for entry, content in (entries | extra).items():
+                with z.open(zipfile.ZipInfo(entry), "w", force_zip64=name == "zip-order") as f:
+                    f.write(content)
+        yield name, data.getvalue()
+
+
+def sgl_bin_seeds():
+    def one(name, dtype, shape, data, scale=None):
+        out = struct.pack("<I", len(name)) + name.encode() + struct.pack("<II", dtype, len(shape))
+        out += b"".join(struct.pack("<I", d) for d in shape) + struct.pack("<I", scale is not None)
+        return out + (b"" if scale is None else struct.pack("<f", scale)) + struct.pack("<Q", len(data)) + data
+
+    def file(config, tensors):
+        out = b"SGLBITNT" + struct.pack("<II", 1, len(config)) + config + struct.pack("<I", len(tensors))
+        return out + b"".join(tensors)
+
+    yield "empty", file(b"", [])
+    packed = one("q", 0, [2, 32], bytes(64), 0.5)
+    floats = [one(n, t, [2, 1], bytes(2 * size)) for n, t, size in [("a", 1, 4), ("b", 2, 2), ("c", 3, 2)]]
+    yield "all", file(b'{"model_type":"bitnet"}', [packed, *floats])
+    yield "scalar", file(b"{}", [one("s", 1, [], bytes(4)), one("e", 1, [0, 3], b"")])
+
+
 def tokenizer_seeds():
     yield "empty", b""
     yield "ascii", b"To be, or not to be: that is the question.\n\n  \tWhether 'tis 12345 nobler...\r\n"
@@ -70,6 +138,37 @@ def tokenizer_seeds():
     yield "not-utf8", b"ab\xff\xfe\xc0\x80\xed\xa0\x80\xf4\x90\x80\x80 \xe2\x82"
     yield "control", bytes(range(32)) + b"\x7f"
     yield "long", b"a" * 4096 + b" " * 4096
+
+
+def varint(n):
+    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+
+
+def sentencepiece_seeds():
+    def block(field, data):
+        return varint(field << 3 | 2) + varint(len(data)) + data
+
+    def number(field, n):
+        return varint(field << 3) + varint(n)
+
+    def piece(text, score, kind):
+        return block(1, block(1, text.encode()) + b"\x15" + struct.pack("<f", score) + number(3, kind))
+
+    special = piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("<tool>", 0, 4) + piece("x", 0, 5)
+    bytes_ = b"".join(piece(f"<0x{b:02X}>", 0, 6) for b in range(256))
+    words = ["\u2581", "a", "b", "ab", "\u2581a", "\u2581ab", "\u00e9"]
+    pieces = special + b"".join(piece(w, -float(i), 1) for i, w in enumerate(words))
+    bpe = block(2, number(3, 2) + number(40, 0) + number(41, 1) + number(42, 2) + number(43, (1 << 64) - 1))
+    keep = block(3, block(1, b"identity") + number(3, 1) + number(4, 0) + number(5, 1))
+    yield "empty", b""
+    yield "bpe", pieces + bpe + keep
+    yield "bytes", special + bytes_ + bpe + keep
+    yield "defaults", pieces + bpe
+    yield "no-prefix", pieces + bpe + block(3, number(3, 0) + number(4, 1))
+    yield "unigram", pieces + block(2, number(3, 1))
+    yield "charsmap", pieces + bpe + block(3, block(1, b"nmt_nfkc") + block(2, b"map"))
+    yield "unknown-fields", number(99, 1) + block(4, b"test") + varint(98 << 3 | 1) + bytes(8) + pieces + bpe
+    yield "ranks", b"IQ== 0\nIg== 1\n"
 
 
 CHATML = """{%- for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + (m.content or '') | trim + '<|im_end|>\\n' }}
@@ -107,7 +206,9 @@ def template_seeds():
 
 
 def main(out):
-    for folder, seeds in {"gguf": (), "safetensors": (), "tokenizer": tokenizer_seeds(), "chat_template": template_seeds()}.items():
+    folders = {"gguf": (), "safetensors": (), "tokenizer": tokenizer_seeds(), "chat_template": template_seeds()}
+    folders |= {"pickle": pickle_seeds(), "sgl_bin": sgl_bin_seeds(), "sentencepiece": sentencepiece_seeds()}
+    for folder, seeds in folders.items():
         os.makedirs(os.path.join(out, folder), exist_ok=True)
         for name, data in seeds:
             with open(os.path.join(out, folder, name), "wb") as f:

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The safetensors reader against the rules of formats.md 7.1: the tiny example, every refusal with its
 // message, and sharded folders with lying indexes.
-#include "wf/formats/safetensors.h"
-
 #include <filesystem>
 
 #include "tests/catch.h"
 #include "tests/formats/gguf_bytes.h"
 #include "tests/scratch.h"
 #include "wf/base/bytes.h"
+#include "wf/formats/checkpoint.h"
 
 namespace wf {
 namespace {
@@ -24,8 +23,8 @@ std::string OneTensor(const std::string& name) {
   return File("{\"" + name + R"(":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4);
 }
 
-Safetensors MustParse(const std::string& bytes) {
-  Result<Safetensors> s = Safetensors::Parse(bytes, "t.safetensors");
+Checkpoint MustParse(const std::string& bytes) {
+  Result<Checkpoint> s = Checkpoint::ParseSafetensors(bytes, "t.safetensors");
   INFO(s.status().message());
   REQUIRE(s.ok());
   return *std::move(s);
@@ -42,7 +41,7 @@ std::string Said(const Status& s, size_t file_bytes) {
 }
 
 void Refuses(const std::string& bytes, ErrorCode code, const std::string& message) {
-  const Result<Safetensors> s = Safetensors::Parse(bytes, "bad.safetensors");
+  const Result<Checkpoint> s = Checkpoint::ParseSafetensors(bytes, "bad.safetensors");
   INFO("expected: " << message);
   REQUIRE_FALSE(s.ok());
   CHECK(ErrorName(s.status().code()) == std::string(ErrorName(code)));
@@ -59,11 +58,11 @@ const std::string kTiny = test::FromHex(
     "0040");
 
 TEST_CASE("safetensors: the tiny example of formats.md 7.1") {
-  const Safetensors s = MustParse(kTiny);
+  const Checkpoint s = MustParse(kTiny);
   REQUIRE(s.tensors().size() == 1);
-  const SafetensorsTensor* a = s.Find("a");
+  const CheckpointTensor* a = s.Find("a");
   REQUIRE(a != nullptr);
-  CHECK(a->type == SafetensorsType::kF16);
+  CHECK(a->type == ElementType::kF16);
   CHECK(a->shape == std::vector<uint64_t>{2});
   CHECK(a->elements() == 2);
   CHECK(a->bytes == 4);
@@ -81,7 +80,7 @@ TEST_CASE("safetensors: the tiny example of formats.md 7.1") {
 TEST_CASE("safetensors: every truncation of a file is refused") {
   for (size_t n = 0; n < kTiny.size(); ++n) {
     const std::string cut = kTiny.substr(0, n);
-    const Result<Safetensors> s = Safetensors::Parse(cut, "cut");
+    const Result<Checkpoint> s = Checkpoint::ParseSafetensors(cut, "cut");
     INFO("cut at byte " << n);
     REQUIRE_FALSE(s.ok());
     REQUIRE(s.status().message().find("truncated") != std::string::npos);
@@ -89,7 +88,7 @@ TEST_CASE("safetensors: every truncation of a file is refused") {
 }
 
 TEST_CASE("safetensors: scalars, empty dimensions, metadata, padding and any order of keys") {
-  const Safetensors s =
+  const Checkpoint s =
       MustParse(File(R"({"__metadata__":{"format":"pt","x":""},)"
                      R"("z":{"data_offsets":[4,8],"shape":[],"dtype":"F32"},)"
                      R"("m":{"dtype":"I8","shape":[3,0],"data_offsets":[4,4]},)"
@@ -111,24 +110,23 @@ TEST_CASE("safetensors: scalars, empty dimensions, metadata, padding and any ord
 TEST_CASE("safetensors: all types that are read, with their sizes") {
   struct Row {
     const char* name;
-    SafetensorsType type;
+    ElementType type;
     uint32_t bytes;
   };
-  const Row rows[] = {
-      {"F32", SafetensorsType::kF32, 4},  {"F16", SafetensorsType::kF16, 2}, {"BF16", SafetensorsType::kBF16, 2},
-      {"U8", SafetensorsType::kU8, 1},    {"I8", SafetensorsType::kI8, 1},   {"I16", SafetensorsType::kI16, 2},
-      {"I32", SafetensorsType::kI32, 4},  {"I64", SafetensorsType::kI64, 8}, {"U16", SafetensorsType::kU16, 2},
-      {"U32", SafetensorsType::kU32, 4},  {"U64", SafetensorsType::kU64, 8}, {"F64", SafetensorsType::kF64, 8},
-      {"BOOL", SafetensorsType::kBool, 1}};
+  const Row rows[] = {{"F32", ElementType::kF32, 4},  {"F16", ElementType::kF16, 2}, {"BF16", ElementType::kBF16, 2},
+                      {"U8", ElementType::kU8, 1},    {"I8", ElementType::kI8, 1},   {"I16", ElementType::kI16, 2},
+                      {"I32", ElementType::kI32, 4},  {"I64", ElementType::kI64, 8}, {"U16", ElementType::kU16, 2},
+                      {"U32", ElementType::kU32, 4},  {"U64", ElementType::kU64, 8}, {"F64", ElementType::kF64, 8},
+                      {"BOOL", ElementType::kBool, 1}};
   for (const Row& row : rows) {
     const std::string n = std::to_string(row.bytes * 6);
-    const Safetensors s = MustParse(
+    const Checkpoint s = MustParse(
         File(std::string(R"({"t":{"dtype":")") + row.name + R"(","shape":[2,3],"data_offsets":[0,)" + n + "]}}",
              row.bytes * 6));
     CHECK(s.tensors()[0].type == row.type);
     CHECK(s.tensors()[0].bytes == row.bytes * 6);
-    CHECK(SafetensorsTypeName(row.type) == std::string(row.name));
-    CHECK(SafetensorsTypeBytes(row.type) == row.bytes);
+    CHECK(ElementTypeName(row.type) == std::string(row.name));
+    CHECK(ElementTypeBytes(row.type) == row.bytes);
   }
 }
 
@@ -182,7 +180,7 @@ TEST_CASE("safetensors refuses: headers that are not the JSON they should be") {
                                                             "{\"a\":{\"shape\":[1,]}}",
                                                             "{\"a\":{\"shape\":[NaN]}}"}) {
     const std::string bytes = File(broken, 0);
-    const Result<Safetensors> s = Safetensors::Parse(bytes, "bad");
+    const Result<Checkpoint> s = Checkpoint::ParseSafetensors(bytes, "bad");
     INFO(broken);
     REQUIRE_FALSE(s.ok());
     CHECK(s.status().code() == ErrorCode::kFormat);
@@ -205,7 +203,7 @@ TEST_CASE("safetensors refuses: headers that are not the JSON they should be") {
 
 TEST_CASE("safetensors: the offset of a JSON error leads to the place in the file") {
   const std::string bytes = File(R"({"a":{"dtype":"F32","shape":[1,true]}})", 0);
-  const std::string message = Safetensors::Parse(bytes, "bad").status().message();
+  const std::string message = Checkpoint::ParseSafetensors(bytes, "bad").status().message();
   REQUIRE(message.find(" (offset ") != std::string::npos);
   const size_t at = std::stoull(message.substr(message.find(" (offset ") + 9));
   const size_t place = bytes.find("true");
@@ -230,7 +228,7 @@ TEST_CASE("safetensors refuses: numbers that are no unsigned 64-bit integers") {
                                                         {"-1.5", floating},
                                                         {"99999999999999999999999999", floating}}) {
     const std::string bytes = File(R"({"a":{"dtype":"F32","shape":[)" + number + R"(],"data_offsets":[0,0]}})", 0);
-    const Result<Safetensors> s = Safetensors::Parse(bytes, "bad");
+    const Result<Checkpoint> s = Checkpoint::ParseSafetensors(bytes, "bad");
     INFO(number);
     REQUIRE_FALSE(s.ok());
     CHECK(s.status().message().find("bad: " + message) == 0);
@@ -267,7 +265,7 @@ std::string TwoTensors(const std::string& shape_a, const std::string& a, const s
 }
 
 TEST_CASE("safetensors refuses: extents that do not tile the data") {
-  REQUIRE(Safetensors::Parse(File(TwoTensors("1", "4,8", "1", "0,4"), 8), "good").ok());
+  REQUIRE(Checkpoint::ParseSafetensors(File(TwoTensors("1", "4,8", "1", "0,4"), 8), "good").ok());
   RefusesHeader(TwoTensors("1", "0,4", "1", "0,4"), "tensor 'b' overlaps tensor 'a': expected begin = 4, found 0", 8);
   RefusesHeader(TwoTensors("2", "0,8", "1", "4,8"), "tensor 'b' overlaps tensor 'a': expected begin = 8, found 4", 8);
   RefusesHeader(TwoTensors("1", "0,4", "0", "2,2"), "tensor 'b' overlaps tensor 'a': expected begin = 4, found 2", 4);
@@ -305,7 +303,7 @@ TEST_CASE("safetensors refuses: extents that do not tile the data") {
 TEST_CASE("safetensors refuses: more dimensions than anyone has") {
   std::string shape = "1";
   for (int i = 0; i < 64; ++i) shape += ",1";
-  const Result<Safetensors> s = Safetensors::Parse(File(TwoTensors(shape, "0,4", "1", "4,8"), 8), "bad");
+  const Result<Checkpoint> s = Checkpoint::ParseSafetensors(File(TwoTensors(shape, "0,4", "1", "4,8"), 8), "bad");
   CHECK(s.status().code() == ErrorCode::kLimit);
   CHECK(s.status().message().find("bad: header: tensor 'a': more than 64 numbers") == 0);
 }
@@ -315,7 +313,7 @@ TEST_CASE("safetensors: a single file is opened by its path or its folder's") {
   WriteFile(dir / "model.safetensors", kTiny);
   WriteFile(dir / "other.safetensors", OneTensor("ignored"));
   for (const std::string& path : {dir / "model.safetensors", dir.path()}) {
-    const Result<Safetensors> s = Safetensors::Open(path);
+    const Result<Checkpoint> s = Checkpoint::Open(path);
     INFO(s.status().message());
     REQUIRE(s.ok());
     REQUIRE(s->Find("a") != nullptr);
@@ -333,7 +331,7 @@ TEST_CASE("safetensors: a folder without index gives all its files in order, not
   WriteFile(dir / "consolidated.00.safetensors", OneTensor("a"));
   WriteFile(dir / "adapter_model.safetensors", "broken");
   WriteFile(dir / "notes.txt", "broken");
-  const Result<Safetensors> s = Safetensors::Open(dir.path());
+  const Result<Checkpoint> s = Checkpoint::Open(dir.path());
   INFO(s.status().message());
   REQUIRE(s.ok());
   CHECK(s->shards() == std::vector<std::string>{dir / "part-1.safetensors", dir / "part-2.safetensors"});
@@ -343,10 +341,11 @@ TEST_CASE("safetensors: a folder without index gives all its files in order, not
 
 TEST_CASE("safetensors: what does not exist is kNotFound and named") {
   const TempDir dir;
-  CHECK(Safetensors::Open(dir / "none").status().code() == ErrorCode::kNotFound);
-  CHECK(Safetensors::Open(dir / "none").status().message() == dir / "none: cannot open: No such file or directory");
-  CHECK(Safetensors::Open(dir.path()).status().code() == ErrorCode::kNotFound);
-  CHECK(Safetensors::Open(dir.path()).status().message() == dir.path() + ": no *.safetensors file in this folder");
+  CHECK(Checkpoint::Open(dir / "none").status().code() == ErrorCode::kNotFound);
+  CHECK(Checkpoint::Open(dir / "none").status().message() == dir / "none: cannot open: No such file or directory");
+  CHECK(Checkpoint::Open(dir.path()).status().code() == ErrorCode::kNotFound);
+  CHECK(Checkpoint::Open(dir.path()).status().message() ==
+        dir.path() + ": no *.safetensors file and no *.bin, *.pt or *.pth file with weights in this folder");
 }
 
 struct Sharded {
@@ -356,12 +355,12 @@ struct Sharded {
     WriteFile(dir / "m-2.safetensors", OneTensor("b"));
   }
   std::string index() const { return dir / "model.safetensors.index.json"; }
-  Result<Safetensors> Open(const std::string& json) const {
+  Result<Checkpoint> Open(const std::string& json) const {
     WriteFile(index(), json);
-    return Safetensors::Open(dir.path());
+    return Checkpoint::Open(dir.path());
   }
   void Refuses(const std::string& json, const std::string& message, ErrorCode code = ErrorCode::kFormat) const {
-    const Result<Safetensors> s = Open(json);
+    const Result<Checkpoint> s = Open(json);
     INFO(json);
     REQUIRE_FALSE(s.ok());
     CHECK(ErrorName(s.status().code()) == std::string(ErrorName(code)));
@@ -376,7 +375,7 @@ TEST_CASE("safetensors: a sharded folder is read by its index, whatever its meta
   for (const std::string& json :
        {kIndex, R"({"metadata":{"total_size":-1.5e9,"x":[[{}],null,true]},"other":[1,"s",{"weight_map":{"q":1}}],)" +
                     kIndex.substr(1) + "\n"}) {
-    const Result<Safetensors> s = f.Open(json);
+    const Result<Checkpoint> s = f.Open(json);
     INFO(s.status().message());
     REQUIRE(s.ok());
     CHECK(s->shards() == std::vector<std::string>{f.dir / "m-1.safetensors", f.dir / "m-2.safetensors"});
@@ -389,7 +388,7 @@ TEST_CASE("safetensors: a sharded folder is read by its index, whatever its meta
 TEST_CASE("safetensors: a tensor that the index does not know is a warning") {
   const Sharded f;
   WriteFile(f.dir / "m-1.safetensors", File(TwoTensors("1", "0,4", "1", "4,8"), 8));
-  const Result<Safetensors> s = f.Open(R"({"weight_map":{"a":"m-1.safetensors"}})");
+  const Result<Checkpoint> s = f.Open(R"({"weight_map":{"a":"m-1.safetensors"}})");
   REQUIRE(s.ok());
   CHECK(s->tensors().size() == 2);
   CHECK(s->warnings() == std::vector<std::string>{f.dir / "m-1.safetensors" + ": tensor 'b' is not in " + f.index()});
@@ -404,7 +403,7 @@ TEST_CASE("safetensors refuses: an index whose shards or tensors are missing, mi
   f.Refuses(R"({"weight_map":{"a":"m-2.safetensors","b":"m-1.safetensors"}})",
             f.index() + ": tensor 'a': expected in shard 'm-2.safetensors', found in " + (f.dir / "m-1.safetensors"));
   f.Refuses(R"({"weight_map":{"a":"m-1.safetensors","b":"m-3.safetensors"}})",
-            f.index() + ": " + (f.dir / "m-3.safetensors") + ": cannot open: No such file or directory",
+            f.index() + ": tensor 'b': " + (f.dir / "m-3.safetensors") + ": cannot open: No such file or directory",
             ErrorCode::kNotFound);
   WriteFile(f.dir / "m-2.safetensors", OneTensor("a"));
   f.Refuses(kIndex, f.dir / "m-2.safetensors" + ": tensor 'a' is also in " + (f.dir / "m-1.safetensors"));
@@ -422,7 +421,7 @@ TEST_CASE("safetensors refuses: shard names that leave the folder") {
   const Sharded f;
   for (const std::string name : {"../m-1.safetensors", "/etc/passwd", "x/m-1.safetensors", "..", ".", "",
                                  "..\\\\m-1.safetensors", "m-1.safetensors\\u0000"}) {
-    const Result<Safetensors> s = f.Open("{\"weight_map\":{\"a\":\"" + name + "\"}}");
+    const Result<Checkpoint> s = f.Open("{\"weight_map\":{\"a\":\"" + name + "\"}}");
     INFO(name);
     REQUIRE_FALSE(s.ok());
     CHECK(s.status().code() == ErrorCode::kFormat);
@@ -446,11 +445,11 @@ TEST_CASE("safetensors refuses: indexes that are not the JSON they should be") {
   f.Refuses(R"({"weight_map":{"a":"m-1.safetensors","a":"m-1.safetensors"}})",
             f.index() + ": 'weight_map': duplicate key 'a'");
   for (const std::string broken : {"", "{", "{\"weight_map\":", "{\"weight_map\":{}} x", "\xff"}) {
-    const Result<Safetensors> s = f.Open(broken);
+    const Result<Checkpoint> s = f.Open(broken);
     REQUIRE_FALSE(s.ok());
     CHECK(s.status().message().find(f.index() + ": ") == 0);
   }
-  const Result<Safetensors> deep = f.Open("{\"x\":" + std::string(100'000, '['));
+  const Result<Checkpoint> deep = f.Open("{\"x\":" + std::string(100'000, '['));
   REQUIRE_FALSE(deep.ok());
   CHECK(deep.status().code() == ErrorCode::kFormat);
 }
@@ -462,13 +461,13 @@ TEST_CASE("safetensors: the sample checkpoints are read") {
     return;
   }
   for (const char* name : {"bard", "bard-bf16", "bard-lrc", "bard-subln"}) {
-    const Result<Safetensors> s = Safetensors::Open(path + name);
+    const Result<Checkpoint> s = Checkpoint::Open(path + name);
     INFO(s.status().message());
     REQUIRE(s.ok());
     CHECK(s->Find("model.embed_tokens.weight") != nullptr);
     CHECK(s->warnings().empty());
   }
-  CHECK(Safetensors::Open(path + "bard-subln")->shards().size() == 2);
+  CHECK(Checkpoint::Open(path + "bard-subln")->shards().size() == 2);
 }
 
 }  // namespace

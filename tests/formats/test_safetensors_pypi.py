@@ -42,7 +42,7 @@ def fnv1a(data: bytes) -> str:
 
 def run(path):
     return subprocess.run(
-        [os.path.join(BIN, "wf_safetensors_dump"), str(path)], capture_output=True, text=True, timeout=120
+        [os.path.join(BIN, "wf_checkpoint_dump"), str(path)], capture_output=True, text=True, timeout=120
     )
 
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two JSON documents of safetensors, a file's header and a folder's index, read as events: numbers stay
-// u64, duplicate keys are seen, nothing but the wanted result is built. Knows JSON and the documents' shape;
-// extents, types and files are safetensors-impl.h's business.
+// The two JSON documents of safetensors, a file's header and a folder's index (PyTorch's has the same form), read as
+// events: numbers stay u64, duplicate keys are seen, nothing but the wanted result is built. Knows JSON and the
+// documents' shape; extents and types are safetensors-impl.h's business, files checkpoint-impl.h's.
 #ifndef WF_FORMATS_SAFETENSORS_JSON_IMPL_H_
 #define WF_FORMATS_SAFETENSORS_JSON_IMPL_H_
 
@@ -15,11 +15,11 @@
 
 #include "wf/base/quote.h"
 #include "wf/base/status.h"
+#include "wf/formats/checkpoint_file.h"
 
 namespace wf::detail {
 
-inline constexpr size_t kSafetensorsMaxTensors = size_t{1} << 20;  // real models: up to about 100,000
-inline constexpr size_t kSafetensorsMaxDims = 64;                  // as many as NumPy allows
+inline constexpr uint64_t kSafetensorsMaxHeader = 100'000'000;  // bytes of either document
 
 struct SafetensorsEntry {
   std::string name, dtype;
@@ -78,8 +78,8 @@ class SafetensorsHeaderJson : public SafetensorsJson {
         return Fail(ec, FormatError("duplicate key '__metadata__'"));
       }
       if (!in_metadata_) {
-        if (entries.size() == kSafetensorsMaxTensors) {
-          return Fail(ec, LimitError("more than " + std::to_string(kSafetensorsMaxTensors) + " tensors"));
+        if (entries.size() == kCheckpointMaxTensors) {
+          return Fail(ec, LimitError("more than " + std::to_string(kCheckpointMaxTensors) + " tensors"));
         }
         entries.emplace_back();
         entries.back().name = key_;
@@ -138,8 +138,8 @@ class SafetensorsHeaderJson : public SafetensorsJson {
   bool on_uint64(uint64_t v, View, Error& ec) {
     if (depth_ != 3) return Unexpected(ec, "a number");
     std::vector<uint64_t>& to = field_ == 2 ? entries.back().shape : entries.back().data_offsets;
-    if (to.size() == kSafetensorsMaxDims) {
-      return Fail(ec, LimitError(Where() + "more than " + std::to_string(kSafetensorsMaxDims) + " numbers"));
+    if (to.size() == kCheckpointMaxDims) {
+      return Fail(ec, LimitError(Where() + "more than " + std::to_string(kCheckpointMaxDims) + " numbers"));
     }
     to.push_back(v);
     return true;
@@ -190,8 +190,8 @@ class SafetensorsIndexJson : public SafetensorsJson {
       in_map_ = key == "weight_map";
       if (in_map_ && std::exchange(found, true)) return Fail(ec, FormatError("duplicate key 'weight_map'"));
     } else if (in_map_) {
-      if (weight_map.size() == kSafetensorsMaxTensors) {
-        return Fail(ec, LimitError("more than " + std::to_string(kSafetensorsMaxTensors) + " tensors"));
+      if (weight_map.size() == kCheckpointMaxTensors) {
+        return Fail(ec, LimitError("more than " + std::to_string(kCheckpointMaxTensors) + " tensors"));
       }
       weight_map.emplace_back(std::move(key), std::string());
     }

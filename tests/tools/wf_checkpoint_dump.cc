@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// wf_safetensors_dump FILE|FOLDER: prints what the safetensors reader sees as one JSON object, tensor by
-// tensor with the FNV-1a hash of the data. Exit code 1 and the message on stderr for what is refused.
+// wf_checkpoint_dump FILE|FOLDER: prints what the checkpoint reader sees as one JSON object, tensor by tensor with the
+// FNV-1a hash of the data. Exit code 1 and the message on stderr for what is refused.
 #include <cstdint>
 #include <cstdio>
 #include <string>
 #include <string_view>
 
-#include "wf/formats/safetensors.h"
+#include "wf/formats/checkpoint.h"
 
 namespace {
 
@@ -30,23 +30,25 @@ uint64_t Fnv1a(std::string_view bytes) {
 
 int main(int argc, char** argv) {
   if (argc != 2) {
-    std::fprintf(stderr, "usage: wf_safetensors_dump FILE|FOLDER\n");
+    std::fprintf(stderr, "usage: wf_checkpoint_dump FILE|FOLDER\n");
     return 2;
   }
-  const wf::Result<wf::Safetensors> s = wf::Safetensors::Open(argv[1]);
+  const wf::Result<wf::Checkpoint> s = wf::Checkpoint::Open(argv[1]);
   if (!s.ok()) {
     std::fprintf(stderr, "%s\n", s.status().message().c_str());
     return 1;
   }
   std::string out = "{\"shards\":" + std::to_string(s->shards().size()) +
-                    ",\"warnings\":" + std::to_string(s->warnings().size()) + ",\"tensors\":[";
-  for (const wf::SafetensorsTensor& t : s->tensors()) {
+                    ",\"warnings\":" + std::to_string(s->warnings().size()) + ",\"config\":\"" + Hex(s->config_json()) +
+                    "\",\"tensors\":[";
+  for (const wf::CheckpointTensor& t : s->tensors()) {
     if (out.back() != '[') out += ',';
     std::string shape;
     for (const uint64_t d : t.shape) shape += (shape.empty() ? "" : ",") + std::to_string(d);
-    out += "\n{\"name\":\"" + Hex(t.name) + "\",\"dtype\":\"" + wf::SafetensorsTypeName(t.type) + "\",\"shape\":[" +
-           shape + "],\"bytes\":" + std::to_string(t.bytes) + ",\"shard\":" + std::to_string(t.shard) +
-           ",\"fnv1a\":\"" + std::to_string(Fnv1a({reinterpret_cast<const char*>(t.data), t.bytes})) + "\"}";
+    out += "\n{\"name\":\"" + Hex(t.name) + "\",\"dtype\":\"" + wf::ElementTypeName(t.type) + "\",\"shape\":[" + shape +
+           "],\"bytes\":" + std::to_string(t.bytes) + ",\"shard\":" + std::to_string(t.shard) +
+           ",\"scale\":" + (t.scale ? std::to_string(*t.scale) : "null") + ",\"fnv1a\":\"" +
+           std::to_string(Fnv1a({reinterpret_cast<const char*>(t.data), t.bytes})) + "\"}";
   }
   out += "]}\n";
   std::fputs(out.c_str(), stdout);
