@@ -5,6 +5,7 @@
 #include "wf/tokenizer/nfc-impl.h"
 #include "wf/tokenizer/pretokenize-impl.h"
 #include "wf/tokenizer/regex-impl.h"
+#include "wf/tokenizer/sentencepiece-impl.h"
 #include "wf/tokenizer/spm-impl.h"
 #include "wf/tokenizer/tokenizer-impl.h"
 #include "wf/tokenizer/vocab-impl.h"

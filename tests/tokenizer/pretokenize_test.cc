@@ -128,7 +128,58 @@ TEST_CASE("what means something else or nothing is refused by name") {
   CHECK_FALSE(wf::Regex::Compile("\xFF").ok());
   CHECK_FALSE(wf::Regex::Compile(std::string(100000, 'a')).ok());
   CHECK_FALSE(wf::Regex::Compile(std::string(1000, '(') + std::string(1000, ')')).ok());
-  CHECK(wf::FindPreTokenizer("tekken").status().message() == "unknown pre-tokenizer 'tekken'");
+}
+
+TEST_CASE("every name of the format description is known, others are refused with the list") {
+  const char* names[] = {"llama-bpe",
+                         "llama3",
+                         "llama-v3",
+                         "falcon3",
+                         "falcon-h1",
+                         "pixtral",
+                         "lfm2",
+                         "dbrx",
+                         "smaug-bpe",
+                         "chatglm-bpe",
+                         "glm4",
+                         "qwen2",
+                         "deepseek-r1-qwen",
+                         "stablelm2",
+                         "megrez",
+                         "qwen35",
+                         "gpt-2",
+                         "phi-2",
+                         "mpt",
+                         "olmo",
+                         "jais",
+                         "a.x-4.0",
+                         "mellum",
+                         "smollm",
+                         "starcoder",
+                         "refact",
+                         "command-r",
+                         "codeshell",
+                         "exaone",
+                         "minerva-7b",
+                         "falcon",
+                         "falcon_e",
+                         "default",
+                         "gpt-4o",
+                         "llama4",
+                         "kanana2"};
+  for (const char* other : {"tekken", "deepseek-v3", "", "GPT-2", "gpt-2 "}) {
+    const wf::Status s = wf::FindPreTokenizer(other).status();
+    CHECK(s.code() == wf::ErrorCode::kUnsupported);
+    INFO(s.message());
+    CHECK(s.message().starts_with(std::string("unknown pre-tokenizer '").append(other).append("', expected one of ")));
+    for (const char* name : names) CHECK(s.message().find(name) != std::string::npos);
+  }
+  for (const char* name : names) {
+    INFO(name);
+    const auto rule = wf::FindPreTokenizer(name);
+    REQUIRE(rule.ok());
+    CHECK(wf::PreTokenizer::Create(rule->patterns).ok());
+  }
 }
 
 TEST_CASE("an expression that explodes ends in an error, not in time") {

@@ -2,89 +2,16 @@
 """Ids and texts are those of PyPI `tokenizers`: on the sample model's tokenizer.json over 10,000 random and
 adversarial strings, and on small tokenizers of every supported form, trained here."""
 import json
-import os
 import random
-import subprocess
-import unicodedata
-from pathlib import Path
 
 import pytest
 
 tokenizers = pytest.importorskip("tokenizers")
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-SOURCE = Path(os.environ["WF_SOURCE"])
-PROGRAM = Path(os.environ["WF_BIN"]) / "wf_tokenize"
+from pypi_helpers import ATOMS, CONTROL, SOURCE, UNICODE, ask, compare, strings
+
 BARD = SOURCE / "models" / "bard"
-
-# The libraries may know different versions of Unicode, PCRE2 10.42 knows 14: they agree where a character was
-# assigned by then. A newer Python cannot tell, but has the tables of Unicode 3.2.
-UNICODE = unicodedata if int(unicodedata.unidata_version.split(".")[0]) <= 14 else unicodedata.ucd_3_2_0
-
-CONTROL = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|mask|>"]
-ATOMS = CONTROL + [
-    "<|", "|>", "<|eot_id", "eot_id|>", "<|eot_id|", "<<|eot_id|>>", "[PAD7]", "<0x41>", "<s>", "</s>", "\u2581",
-    " ", "  ", "   ", "\t", "\n", "\n\n", "\r", "\r\n", "\v", "\f", "\x00", "\x1f", "\x7f", "\x85", "\xa0", "\u1680",
-    "\u180e", "\u2000", "\u200a", "\u200b", "\u200d", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000", "\ufeff",
-    "'s", "'S", "'t", "'T", "'re", "'RE", "'ve", "'vE", "'m", "'ll", "'Ll", "'d", "'\u017f", "'", "''", "don't",
-    "0", "1", "12", "123", "1234", "12345678", "3.14", "\u0661\u0662", "\u00bd", "\u2167", "\u00b2", "\u0e51", "\U0001d7d9",
-    "a\u0301", "\u0301", "e\u0308\u0301", "\u0915\u094d\u0937", "\u05e9\u05c1", "\u00e4", "\u00df", "\ufb01", "\u01c5", "\u02b0",
-    "\U0001f600", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea", "\u2764\ufe0f", "\U0001f44d\U0001f3fd",
-    "\u4f60\u597d", "\u65e5\u672c\u8a9e", "\ud55c\uae00", "\u1112\u1161\u11ab", "\u0437\u0434\u0440\u0430\u0432", "\u0645\u0631\u062d\u0628\u0627", "\uff5e",
-    "!", "!!", "...", "--", "==", "$", "+", "<", ">", "^", "`", "|", "~", "_", "\"", "\\", "/", "#", "@", "\u2014", "\u20ac",
-    "Hello", " the", "The king shall", "ROMEO:", " thou", "ing", "A", "zzz", "User: ", "Assistant: ",
-    "\ufffd", "\ufffe", "\uffff", "\U0010ffff", "\ue000", "\U000e0001", "\u0378",
-]
-
-
-def random_char(rng):
-    while True:
-        plane = rng.choice([0x80, 0x80, 0x800, 0x3000, 0x10000, 0x20000, 0x110000])
-        code = rng.randrange(plane)
-        if UNICODE.category(chr(code)) not in ("Cn", "Cs"):
-            return chr(code)
-
-
-def strings(count, seed=20240601, atoms=ATOMS):
-    rng = random.Random(seed)
-    out = ["", *atoms]
-    out += [a + b for a in atoms[:12] for b in atoms]
-    out += [" " * n for n in range(1, 40)] + ["x" + "\n" * n + " y" for n in range(6)] + ["a" * 3000, " " * 3000 + "a"]
-    words = (SOURCE / "LICENSE").read_text().split(" ")
-    while len(out) < count:
-        kind = rng.randrange(4)
-        n = rng.choice([1, 2, 3, 5, 8, 20, 60])
-        if kind == 0:
-            out.append("".join(random_char(rng) for _ in range(n)))
-        elif kind == 1:
-            out.append("".join(rng.choice(atoms) for _ in range(n)))
-        elif kind == 2:
-            out.append("".join(rng.choice([random_char(rng), rng.choice(atoms), rng.choice(words)]) for _ in range(n)))
-        else:
-            start = rng.randrange(len(words))
-            out.append(" ".join(words[start:start + n]))
-    return out[:count]
-
-
-def ask(model, requests):
-    lines = "".join(json.dumps(r) + "\n" for r in requests)
-    run = subprocess.run([str(PROGRAM), str(model)], input=lines.encode(), capture_output=True, timeout=600)
-    assert run.returncode == 0, run.stderr.decode()
-    answers = [json.loads(line) for line in run.stdout.decode().split("\n")[:-1]]
-    assert len(answers) == len(requests)
-    return answers
-
-
-def compare(folder, reference, texts, add_special=True):
-    ours = ask(folder, [{"text": t, "add_special": add_special, "parse_special": True} for t in texts])
-    theirs = [e.ids for e in reference.encode_batch(texts, add_special_tokens=add_special)]
-    if add_special:
-        # Where the text itself begins with BOS they have two.
-        first = reference.encode("", add_special_tokens=True).ids[:1]
-        theirs = [t[1:] if first and t[:2] == first * 2 else t for t in theirs]
-    wrong = [(t, a, b) for t, a, b in zip(texts, ours, theirs) if a != b]
-    assert not wrong, f"{len(wrong)} of {len(texts)} differ, e.g. {wrong[0]}"
-    return theirs
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +111,9 @@ FORMS = {
     "odd regexes": lambda: byte_level(pre_tokenizers.Sequence(
         [split(r"\w+|\h\h"), split(r"^\S"), split(r"[\S-]x?|(?=b)"), split(r".$"), split(r"a{,2}b"), BYTES])),
     "literal split": lambda: byte_level(pre_tokenizers.Sequence([pre_tokenizers.Split("=(", "isolated"), BYTES])),
+    "prefix space": lambda: byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)),
+    "prefix space, then digits": lambda: byte_level(pre_tokenizers.Sequence(
+        [pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True), pre_tokenizers.Digits(individual_digits=True)])),
     "bos and eos": lambda: byte_level(GPT2, post=processors.TemplateProcessing(
         single="<|endoftext|> $A <|im_end|>", special_tokens=[("<|endoftext|>", 0), ("<|im_end|>", 1)])),
 }
@@ -203,20 +133,38 @@ def test_byte_level_forms_equal_tokenizers(form, tmp_path):
     assert ask(tmp_path, [{"ids": i} for i in theirs]) == reference.decode_batch(theirs, skip_special_tokens=False)
 
 
-def spm(scheme):
-    t = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    if scheme == "legacy":
-        t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    else:
-        t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
-    specials = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
+REPLACE = normalizers.Replace(" ", "▁")
+SPM_FORMS = {  # normalizer, pre-tokenizer, whether a space is put in front
+    "legacy": (normalizers.Sequence([normalizers.Prepend("▁"), REPLACE]), None, True),
+    "replace, then prepend": (normalizers.Sequence([REPLACE, normalizers.Prepend("▁")]), None, True),
+    "replace only": (REPLACE, None, False),
+    "nfc": (normalizers.Sequence([normalizers.NFC(), normalizers.Prepend("▁"), REPLACE]), None, True),
+    "always": (None, pre_tokenizers.Metaspace(prepend_scheme="always", split=False), True),
+    "first": (None, pre_tokenizers.Metaspace(prepend_scheme="first", split=False), True),
+    "never": (None, pre_tokenizers.Metaspace(prepend_scheme="never", split=False), False),
+    "always, split": (None, pre_tokenizers.Metaspace(prepend_scheme="always", split=True), True),
+    "first, split": (None, pre_tokenizers.Metaspace(prepend_scheme="first", split=True), True),
+    "never, split": (None, pre_tokenizers.Metaspace(prepend_scheme="never", split=True), False),
+    "split, then digits": (None, pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Digits(True)]), True),
+    "as Gemma": (REPLACE, pre_tokenizers.Split(" ", "merged_with_previous"), False),
+}
+
+
+def spm(form, byte_fallback=True, fuse_unk=True):
+    normalizer, pre, prefix = SPM_FORMS[form]
+    t = Tokenizer(models.BPE(byte_fallback=byte_fallback, unk_token="<unk>", fuse_unk=fuse_unk))
+    if normalizer:
+        t.normalizer = normalizer
+    if pre:
+        t.pre_tokenizer = pre
+    specials = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256 if byte_fallback else 0)]
     t.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=700, special_tokens=specials, show_progress=False))
     tokenizer = json.loads(t.to_str())
     tokenizer["added_tokens"] = tokenizer["added_tokens"][:3]
-    tokenizer["model"]["byte_fallback"] = True
+    tokenizer["model"]["byte_fallback"] = byte_fallback
     t = Tokenizer.from_str(json.dumps(tokenizer))
     t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()] +
-                                  ([decoders.Strip(" ", 1, 0)] if scheme != "never" else []))
+                                  ([decoders.Strip(" ", 1, 0)] if prefix else []))
     return t
 
 
@@ -244,17 +192,29 @@ def test_every_code_point_splits_alike(tmp_path):
     print(f"{len(codes)} code points without a character in Unicode {UNICODE.unidata_version} differ")
 
 
-@pytest.mark.parametrize("scheme", ["legacy", "always", "first", "never"])
-def test_sentencepiece_forms_equal_tokenizers(scheme, tmp_path):
-    reference = spm(scheme)
+@pytest.mark.parametrize("form", SPM_FORMS)
+def test_sentencepiece_forms_equal_tokenizers(form, tmp_path):
+    reference = spm(form)
     reference.save(str(tmp_path / "tokenizer.json"))
-    texts = strings(2500, seed=len(scheme))
-    theirs = compare(tmp_path, reference, texts, add_special=False)
+    texts = strings(2500, seed=len(form))
+    compare(tmp_path, reference, texts, add_special=False)
     ask(tmp_path, [{"write": str(tmp_path / "form.gguf")}])
     compare(tmp_path / "form.gguf", reference, texts[:500], add_special=False)
     plain = [t for t in texts if not any(s in t for s in ["<unk>", "<s>", "</s>", "\u2581"])]
     ids = [e.ids for e in reference.encode_batch(plain, add_special_tokens=False)]
     ours = ask(tmp_path, [{"ids": i} for i in ids])
     assert ours == reference.decode_batch(ids, skip_special_tokens=False)
-    # Metaspace does not tell a leading space from the one it adds.
-    assert scheme in ("always", "first") or ours == plain
+    # Metaspace does not tell a leading space from the one it adds, NFC changes text.
+    if form in ("legacy", "replace, then prepend", "replace only", "never", "never, split", "as Gemma"):
+        assert ours == plain
+
+
+@pytest.mark.parametrize("fuse_unk", [False, True])
+def test_unknown_characters_without_byte_tokens(fuse_unk, tmp_path):
+    reference = spm("legacy", byte_fallback=False, fuse_unk=fuse_unk)
+    reference.save(str(tmp_path / "tokenizer.json"))
+    texts = strings(2500, seed=5)
+    theirs = compare(tmp_path, reference, texts, add_special=False)
+    assert sum(ids.count(0) for ids in theirs) > 1000
+    ask(tmp_path, [{"write": str(tmp_path / "form.gguf")}])
+    compare(tmp_path / "form.gguf", reference, texts[:500], add_special=False)

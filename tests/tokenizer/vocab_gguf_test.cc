@@ -12,6 +12,7 @@ using wf::test::ByteVocab;
 using wf::test::Ids;
 using wf::test::Make;
 using wf::test::SpmVocab;
+using wf::test::TempDir;
 using wf::test::VocabOf;
 using IdList = std::vector<int32_t>;
 using Strings = std::vector<std::string>;
@@ -80,8 +81,128 @@ TEST_CASE("generation stops at <|eot_id|> though the file's EOS is another") {
     w->SetU32("tokenizer.ggml.eos_token_id", 1);
   });
   REQUIRE(v.ok());
+  CHECK(v->eot_id == 2);
+  CHECK(Warns(*v, "generation stops at <|eot_id|> (2)"));
   Vocab copy = *v;
   CHECK(Make(copy).eog() == IdList{1, 2});
+  // Silent where a file says it itself, and for other models.
+  const auto ends = [](const char* arch, const char* key) {
+    return VocabOf([&](GgufWriter* w) {
+      w->SetString("general.architecture", arch);
+      w->SetString("tokenizer.ggml.model", "gpt2");
+      w->SetString("tokenizer.ggml.pre", "llama-bpe");
+      w->SetStrings("tokenizer.ggml.tokens", {"a", "<|end_of_text|>", "<|eot_id|>"});
+      w->SetU32(key, 2);
+    });
+  };
+  CHECK(ends("bitnet-b1.58", "tokenizer.ggml.eos_token_id")->warnings.empty());
+  CHECK(ends("bitnet-b1.58", "tokenizer.ggml.eot_token_id")->warnings.empty());
+  CHECK(ends("bitnet-b1.58", "wf.tokenizer.eos_token_ids")->warnings.empty());
+  CHECK(ends("llama", "x")->eot_id == -1);
+}
+
+TEST_CASE("a missing name is llama-bpe for Llama 3's own vocabulary, too") {
+  const auto v = [](const char* text) {
+    return VocabOf([&](GgufWriter* w) {
+      std::vector<std::string> tokens;
+      for (int i = 0; i < 128256; ++i) tokens.push_back(i == 128000 ? text : std::to_string(i));
+      w->SetString("general.architecture", "llama");
+      w->SetString("tokenizer.ggml.model", "gpt2");
+      w->SetStrings("tokenizer.ggml.tokens", tokens);
+    });
+  };
+  const auto llama3 = v("<|begin_of_text|>");
+  CHECK(llama3->pre == "llama-bpe");
+  CHECK(Warns(*llama3, "tokenizer.ggml.pre is missing, assuming llama-bpe"));
+  const auto other = v("<s>");
+  CHECK(other->pre == "default");
+  CHECK(Warns(*other, "tokenizer.ggml.pre is missing, assuming default"));
+}
+
+TEST_CASE("a caller can ask for another pre-tokenizer") {
+  const TempDir dir;
+  GgufWriter writer;
+  writer.SetString("general.architecture", "bitnet-b1.58");
+  writer.SetString("tokenizer.ggml.model", "gpt2");
+  writer.SetStrings("tokenizer.ggml.tokens", {"a", "b", "ab"});
+  REQUIRE(writer.Begin(dir / "v.gguf").ok());
+  REQUIRE(writer.Finish().ok());
+  const auto gguf = wf::Gguf::Open(dir / "v.gguf");
+  REQUIRE(gguf.ok());
+  const auto v = wf::VocabFromGguf(*gguf, "default");  // what bitnet.cpp assumes
+  REQUIRE(v.ok());
+  CHECK((v->pre == "default" && !v->ignore_merges && !v->add_bos && v->warnings.empty()));
+  CHECK(wf::VocabFromGguf(*gguf)->pre == "llama-bpe");
+  CheckError(wf::VocabFromGguf(*gguf, "nonsense"), wf::ErrorCode::kUnsupported, "expected one of llama-bpe");
+}
+
+TEST_CASE("falcon3 is mainline's, but falcon_e in a file with Microsoft's tensors") {
+  const auto with = [](uint32_t type) {
+    // A file by hand: the writer knows no such type. Two keys and a tensor of 128 elements, 64 bytes.
+    std::string f = "GGUF";
+    const auto put = [&](auto value) { f.append(reinterpret_cast<const char*>(&value), sizeof(value)); };
+    const auto text = [&](const std::string& s) {
+      put(static_cast<uint64_t>(s.size()));
+      f += s;
+    };
+    put(uint32_t{3});
+    put(uint64_t{1});
+    put(uint64_t{3});
+    for (const auto& [key, value] : {std::pair{"tokenizer.ggml.model", "gpt2"}, {"tokenizer.ggml.pre", "falcon3"}}) {
+      text(key);
+      put(uint32_t{8});
+      text(value);
+    }
+    text("tokenizer.ggml.tokens");
+    put(uint32_t{9});
+    put(uint32_t{8});
+    put(uint64_t{2});
+    text("a");
+    text("b");
+    text("blk.0.ffn_up.weight");
+    put(uint32_t{1});
+    put(uint64_t{128});
+    put(type);
+    put(uint64_t{0});
+    f.resize((f.size() + 31) / 32 * 32 + 512, '\0');
+    const auto gguf = wf::Gguf::Parse(f, "memory");
+    if (!gguf.ok()) FAIL(gguf.status().message());
+    auto v = wf::VocabFromGguf(*gguf);
+    if (!v.ok()) FAIL(v.status().message());
+    return *std::move(v);
+  };
+  const Vocab mainline = with(0);
+  CHECK((mainline.pre == "falcon3" && mainline.ignore_merges && mainline.warnings.empty()));
+  const Vocab microsoft = with(36);
+  CHECK((microsoft.pre == "falcon_e" && !microsoft.ignore_merges));
+  CHECK(Warns(microsoft, "falcon3"));
+}
+
+TEST_CASE("only our own key makes a byte-level vocabulary put a space in front") {
+  const auto with = [](bool ours) {
+    return Small("llama", [&](GgufWriter* w) {
+      w->SetString("tokenizer.ggml.pre", "gpt-2");
+      w->SetBool("tokenizer.ggml.add_space_prefix", true);
+      if (ours) w->SetBool("wf.tokenizer.space_prefix_if_missing", true);
+    });
+  };
+  CHECK_FALSE(with(false)->add_space_prefix);
+  CHECK(with(true)->add_space_prefix);
+}
+
+TEST_CASE("flags of tokens: lists of one length, ids that exist") {
+  const auto with = [](const std::vector<int32_t>& ids, const std::vector<int32_t>& flags) {
+    return Small("llama", [&](GgufWriter* w) {
+      w->SetString("tokenizer.ggml.pre", "gpt-2");
+      w->SetI32s("wf.tokenizer.match_token_ids", ids);
+      w->SetI32s("wf.tokenizer.match_flags", flags);
+    });
+  };
+  CHECK(with({2, 0}, {3, 8})->matches == std::vector<wf::TokenMatch>{{0, 8}, {2, 3}});
+  const auto bad = with({1, 7, -1, 1}, {1, 1, 1, 2});
+  CHECK(bad->matches == std::vector<wf::TokenMatch>{{1, 1}});
+  CHECK(Warns(*bad, "3 flags"));
+  CheckError(with({1, 2}, {1}), wf::ErrorCode::kFormat, "match_flags has 1 elements");
 }
 
 TEST_CASE("names decide flags, keys override them") {
@@ -92,7 +213,7 @@ TEST_CASE("names decide flags, keys override them") {
   CHECK(pre("smaug-bpe")->ignore_merges == false);
   CHECK(pre("qwen2")->nfc);
   CHECK(pre("gpt-2")->add_bos == false);
-  CheckError(pre("deepseek-v3"), wf::ErrorCode::kUnsupported, "unknown pre-tokenizer 'deepseek-v3'");
+  CheckError(pre("deepseek-v3"), wf::ErrorCode::kUnsupported, "unknown pre-tokenizer 'deepseek-v3', expected one of");
   const auto v = Small("llama", [](GgufWriter* w) {
     w->SetString("tokenizer.ggml.pre", "llama-bpe");
     w->SetBool("tokenizer.ggml.add_bos_token", false);
@@ -262,6 +383,7 @@ TEST_CASE("everything that a vocabulary holds survives writing and reading") {
   v.fim_pad_id = v.fim_rep_id = v.fim_sep_id = u;
   v.eos_ids = {c, u};
   v.suppress_ids = {u};
+  v.matches = {{c, 5}, {u, 10}};
   v.chat_template = "{{ x }}";
   v.named_chat_templates = {{"tool_use", "t"}, {"rag", "r"}};
   const auto same = [](const Vocab& in) {
@@ -283,6 +405,8 @@ TEST_CASE("everything that a vocabulary holds survives writing and reading") {
   spm.add_bos = spm.add_space_prefix = false;
   spm.space_prefix_first_only = spm.space_prefix_if_missing = true;
   spm.merges = {"a b"};
+  spm.split_patterns = {"a+"};
+  spm.remove_extra_whitespaces = spm.fuse_unk = true;
   CHECK(same(spm));
   Vocab other = v;
   other.mask_id = -1;

@@ -196,12 +196,13 @@ TEST_CASE("pre-tokenizers are recognised by structure") {
   refuse(sequence(R"({"type":"Split","behavior":"Isolated"},)" + bytes), "neither a Regex nor a String",
          ErrorCode::kFormat);
   refuse(R"({"type":"Whitespace"})", "pre_tokenizer Whitespace");
-  refuse(R"({"type":"ByteLevel","add_prefix_space":true})", "add_prefix_space");
+  refuse(sequence(split("a") + R"(,{"type":"ByteLevel","add_prefix_space":true})"), "add_prefix_space after others");
   refuse(sequence(bytes + "," + bytes), "two ByteLevel");
   refuse("null", "without ByteLevel");
   refuse("7", "pre_tokenizer of no type");
   refuse(R"({"type":"Metaspace","replacement":"_"})", "another replacement");
-  refuse("{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\"}", "Metaspace that splits");
+  refuse(sequence(R"({"type":"Digits"},{"type":"Metaspace"})"), "Metaspace after others");
+  refuse(sequence(R"({"type":"Metaspace"},{"type":"Metaspace"})"), "two Metaspace");
   j.normalizer = R"({"type":"Lowercase"})";
   refuse(kByteLevel, "normalizer Lowercase");
   j.normalizer = R"({"type":"Prepend","prepend":"x"})";
@@ -291,16 +292,97 @@ TEST_CASE("what is missing") {
   auto v = wf::VocabFromHf(dir.path());
   CHECK(v.status().code() == ErrorCode::kNotFound);
   CHECK(v.status().message().find("tokenizer.json") != std::string::npos);
+  wf::test::WriteFile(dir / "vocab.json", R"({"a":0})");  // not without merges.txt
+  CHECK(wf::VocabFromHf(dir.path()).status().code() == ErrorCode::kNotFound);
   wf::test::WriteFile(dir / "tokenizer.model", "x");
   v = wf::VocabFromHf(dir.path());
-  CHECK(v.status().code() == ErrorCode::kUnsupported);
+  CHECK(v.status().code() == ErrorCode::kFormat);
+  CHECK(v.status().message().find("tokenizer.model: not a SentencePiece model") != std::string::npos);
   CHECK(wf::VocabFromHf("/nonexistent/folder").status().code() == ErrorCode::kNotFound);
 }
 
-TEST_CASE("flags of added tokens that are not honoured are reported") {
+TEST_CASE("flags of added tokens are kept by id") {
   Json j;
-  j.added = "[" + Added(3, "<m>", true, R"(,"lstrip":true,"single_word":true)") + "]";
+  j.added = "[" + Added(4, "<m>", true, R"(,"lstrip":true,"single_word":true,"normalized":false)") + "," +
+            Added(3, "<n>", false, R"(,"rstrip":true,"normalized":true)") + "," +
+            Added(5, "<o>", false, R"(,"normalized":false)") + "," + Added(6, "<p>", false) + "]";
   const Vocab v = Good(j.Text());
-  REQUIRE(v.warnings.size() == 2);
-  CHECK(v.warnings[0].find("lstrip") != std::string::npos);
+  CHECK(v.warnings.empty());
+  using wf::TokenMatch;
+  CHECK(v.matches == std::vector<TokenMatch>{{3, TokenMatch::kRstrip | TokenMatch::kNormalized},
+                                             {4, TokenMatch::kLstrip | TokenMatch::kSingleWord},
+                                             {6, TokenMatch::kNormalized}});
+}
+
+TEST_CASE("the converter's placeholder template is replaced for bitnet only, as in GGUF files") {
+  const auto with = [](const char* kind) {
+    return Good(Json().Text(), {{"config.json", std::string(R"({"model_type":")").append(kind).append("\"}")},
+                                {"chat_template.jinja", "x BITNETAssistant y"}});
+  };
+  CHECK(with("bitnet").chat_template.find("<|eot_id|>") != std::string::npos);
+  CHECK(with("bitnet").warnings.size() == 1);
+  CHECK(with("llama").chat_template == "x BITNETAssistant y");
+}
+
+TEST_CASE("decoders that say something else are reported") {
+  const auto with = [](const std::string& decoder) {
+    Json j;
+    std::string text = j.Text();
+    text.replace(text.find("\"decoder\":null"), 14, "\"decoder\":" + decoder);
+    return Good(text).warnings;
+  };
+  CHECK(with(R"({"type":"ByteLevel"})").empty());
+  REQUIRE(with(R"({"type":"CTC"})").size() == 1);
+  CHECK(with(R"({"type":"CTC"})")[0].find("decoder") != std::string::npos);
+}
+
+TEST_CASE("vocab.json and merges.txt") {
+  const auto load = [](const Files& files) {
+    const wf::test::TempDir dir;
+    for (const auto& [name, text] : files) wf::test::WriteFile(dir / name, text);
+    return wf::VocabFromHf(dir.path());
+  };
+  const Files base = {{"vocab.json", R"({"a":0,"#":1,"##":2,"<|endoftext|>":3})"},
+                      {"merges.txt", "#version: 0.2\n# #\r\n"},
+                      {"tokenizer_config.json", R"({"tokenizer_class":"GPT2Tokenizer"})"}};
+  const auto v = load(base);
+  REQUIRE(v.ok());
+  CHECK((v->model == "gpt2" && v->pre == "gpt-2" && !v->nfc && !v->add_space_prefix));
+  CHECK(v->merges == std::vector<std::string>{"# #"});
+  CHECK(v->types[3] == TokenType::kControl);
+  CHECK((v->bos_id == 3 && v->eos_id == 3 && !v->add_bos));
+  const auto with = [&](const std::string& name, const std::string& text) {
+    Files files = base;
+    for (auto& f : files) {
+      if (f.first == name) f.second = text;
+    }
+    files.emplace_back(name, text);
+    return load(files);
+  };
+  const auto prefix =
+      with("tokenizer_config.json", R"({"tokenizer_class":"GPT2TokenizerFast","add_prefix_space":true})");
+  REQUIRE(prefix.ok());
+  CHECK((prefix->add_space_prefix && prefix->space_prefix_if_missing));
+  const auto qwen = with("tokenizer_config.json", R"({"tokenizer_class":"Qwen2Tokenizer"})");
+  REQUIRE(qwen.ok());
+  CHECK((qwen->pre == "qwen2" && qwen->nfc && qwen->bos_id == -1 && qwen->eos_id == 3));
+  const auto bad = [&](const std::string& name, const std::string& text, ErrorCode code, const std::string& message) {
+    const auto r = with(name, text);
+    REQUIRE_FALSE(r.ok());
+    INFO(r.status().message());
+    CHECK(r.status().code() == code);
+    CHECK(r.status().message().find(message) != std::string::npos);
+  };
+  bad("tokenizer_config.json", "{}", ErrorCode::kUnsupported, "no tokenizer_class");
+  bad("tokenizer_config.json", R"({"tokenizer_class":"BartTokenizer"})", ErrorCode::kUnsupported, "'BartTokenizer'");
+  bad("vocab.json", "[]", ErrorCode::kFormat, "vocab.json");
+  bad("vocab.json", R"({"a":"0"})", ErrorCode::kFormat, "token 'a'");
+  bad("merges.txt", "#version: 0.2\nab\n", ErrorCode::kFormat, "merge 0");
+  bad("added_tokens.json", R"({"x":"y"})", ErrorCode::kFormat, "added_tokens.json: the id of 'x'");
+  const std::string decoder = R"({"tokenizer_class":"GPT2Tokenizer","added_tokens_decoder":)";
+  bad("tokenizer_config.json", decoder + "[]}", ErrorCode::kFormat, "not an object");
+  bad("tokenizer_config.json", decoder + R"({"x":{"content":"y"}}})", ErrorCode::kFormat, "the id 'x'");
+  bad("tokenizer_config.json", decoder + R"({"9999999999":{"content":"y"}}})", ErrorCode::kFormat, "9999999999");
+  bad("tokenizer_config.json", decoder + R"({"99999999":{"content":"y"}}})", ErrorCode::kFormat, "99999999");
+  bad("tokenizer_config.json", decoder + R"({"4":{}}})", ErrorCode::kFormat, "token 4 has no content");
 }

@@ -12,26 +12,10 @@
 #include <vector>
 
 #include "wf/base/status.h"
+#include "wf/tokenizer/hf_files-impl.h"
 #include "wf/tokenizer/pretokenize.h"
-#include "wf/tokenizer/vocab-impl.h"
 
 namespace wf::detail::hf {
-
-namespace json = boost::json;
-
-// The member, or nullptr if `v` is no object or has none.
-inline const json::value* Get(const json::value* v, std::string_view key) {
-  return v != nullptr && v->is_object() ? v->get_object().if_contains(json::string_view(key.data(), key.size()))
-                                        : nullptr;
-}
-inline std::optional<std::string> String(const json::value* v) {
-  if (v == nullptr || !v->is_string()) return std::nullopt;
-  return std::string(v->get_string().data(), v->get_string().size());
-}
-inline bool Bool(const json::value* v, bool fallback) {
-  return v != nullptr && v->is_bool() ? v->get_bool() : fallback;
-}
-inline std::string TypeOf(const json::value* v) { return String(Get(v, "type")).value_or("of no type"); }
 
 struct Pipeline {
   bool spm = false;
@@ -39,6 +23,7 @@ struct Pipeline {
   std::vector<std::string> patterns;
   int32_t byte_level_at = 0;  // = patterns.size() if none comes after ByteLevel
   bool add_space_prefix = false, space_prefix_first_only = false, space_prefix_if_missing = false;
+  size_t before_metaspace = 0;    // patterns that come before Metaspace
   std::string leading, trailing;  // special tokens that the post-processor adds
 
   // Found on the way.
@@ -64,7 +49,7 @@ inline Status ReadNormalizer(const std::string& path, const json::value* normali
     const std::string content = String(Get(n, "content")).value_or("");
     if (type == "NFC") {
       p->nfc = true;
-    } else if (type == "Prepend" && String(Get(n, "prepend")) == "\xE2\x96\x81" && !p->replace) {
+    } else if (type == "Prepend" && String(Get(n, "prepend")) == "\xE2\x96\x81" && !p->prepend) {
       p->prepend = true;
     } else if (type == "Replace" && String(Get(Get(n, "pattern"), "String")) == " " && content == "\xE2\x96\x81") {
       p->replace = true;
@@ -99,6 +84,8 @@ inline Status ReadSplit(const std::string& path, const json::value* s, Pipeline*
   const std::string behavior = String(Get(s, "behavior")).value_or("");
   // Isolated keeps matches and gaps, so invert changes nothing.
   const bool removes_nothing = behavior == "Removed" && Bool(Get(s, "invert"), false) && CoversEverything(text);
+  // Gemma's splits at spaces that its normalizer has replaced.
+  if (literal == " " && p->replace) return OkStatus();
   if (behavior != "Isolated" && !removes_nothing) {
     return Unsupported(path + ": pre_tokenizer Split with behavior " + behavior + ", expected Isolated");
   }
@@ -109,7 +96,9 @@ inline Status ReadSplit(const std::string& path, const json::value* s, Pipeline*
 inline Status ReadByteLevel(const std::string& path, const json::value* b, Pipeline* p) {
   if (p->byte_level) return Unsupported(path + ": pre_tokenizer with two ByteLevel");
   if (Bool(Get(b, "add_prefix_space"), true)) {
-    return Unsupported(path + ": pre_tokenizer ByteLevel with add_prefix_space");
+    // Each piece that is there by now gets a space.
+    if (!p->patterns.empty()) return Unsupported(path + ": pre_tokenizer ByteLevel with add_prefix_space after others");
+    p->add_space_prefix = p->space_prefix_if_missing = true;
   }
   if (Bool(Get(b, "use_regex"), true)) p->patterns.emplace_back(split::kGpt2);
   p->byte_level = true;
@@ -121,7 +110,7 @@ inline Status ReadMetaspace(const std::string& path, const json::value* m, Pipel
   if (String(Get(m, "replacement")).value_or("\xE2\x96\x81") != "\xE2\x96\x81") {
     return Unsupported(path + ": pre_tokenizer Metaspace with another replacement");
   }
-  if (Bool(Get(m, "split"), true)) return Unsupported(path + ": pre_tokenizer Metaspace that splits");
+  if (p->metaspace) return Unsupported(path + ": pre_tokenizer with two Metaspace");
   std::string scheme = String(Get(m, "prepend_scheme")).value_or("");
   if (scheme.empty()) scheme = Bool(Get(m, "add_prefix_space"), true) ? "always" : "never";
   if (scheme != "always" && scheme != "first" && scheme != "never") {
@@ -130,6 +119,8 @@ inline Status ReadMetaspace(const std::string& path, const json::value* m, Pipel
   p->metaspace = p->space_prefix_if_missing = true;
   p->add_space_prefix = scheme != "never";
   p->space_prefix_first_only = scheme == "first";
+  p->before_metaspace = p->patterns.size();
+  if (Bool(Get(m, "split"), true)) p->patterns.emplace_back("\xE2\x96\x81[^\xE2\x96\x81]*");
   return OkStatus();
 }
 
@@ -183,6 +174,31 @@ inline Status ReadPostProcessor(const std::string& path, const json::value* post
   return OkStatus();
 }
 
+// Texts come from the vocabulary's flags, which the usual decoders agree with; others are only reported, since
+// they decide about text and not about ids.
+inline void CheckDecoder(const std::string& path, const json::value* decoder, const Pipeline& p,
+                         std::vector<std::string>* warnings) {
+  bool strips = false, known = true, any = false;
+  for (const json::value* d : Elements(decoder, "decoders")) {
+    const std::string type = TypeOf(d);
+    any = true;
+    if (type == "Strip") {
+      strips = strips || String(Get(d, "content")) == " ";
+    } else if (type == "Metaspace") {
+      strips = strips || String(Get(d, "prepend_scheme")).value_or("always") != "never";
+    } else if (type == "Replace") {
+      known = known && String(Get(Get(d, "pattern"), "String")) == "\xE2\x96\x81" && String(Get(d, "content")) == " ";
+    } else {
+      known = known && (type == "ByteLevel" || type == "ByteFallback" || type == "Fuse");
+    }
+  }
+  if (!known) warnings->push_back(path + ": a decoder of a form that is not followed; texts may differ");
+  if (any && known && p.spm && strips != p.add_space_prefix) {
+    warnings->push_back(path + ": the decoder " + (strips ? "drops" : "keeps") + " a leading space, here it is " +
+                        (strips ? "kept" : "dropped"));
+  }
+}
+
 inline Status ReadPipeline(const std::string& path, const json::value& tokenizer, bool byte_fallback, Pipeline* p) {
   WF_TRY(ReadNormalizer(path, Get(&tokenizer, "normalizer"), p));
   WF_TRY(ReadPreTokenizer(path, Get(&tokenizer, "pre_tokenizer"), p));
@@ -193,7 +209,7 @@ inline Status ReadPipeline(const std::string& path, const json::value& tokenizer
   }
   if (!p->byte_level && !p->spm) return Unsupported(path + ": a BPE model without ByteLevel and without byte_fallback");
   if (!p->spm) return OkStatus();
-  if (!p->patterns.empty()) return Unsupported(path + ": pre_tokenizer Split without ByteLevel");
+  if (p->before_metaspace > 0) return Unsupported(path + ": pre_tokenizer Metaspace after others");
   if (!p->replace && !p->metaspace) return Unsupported(path + ": byte_fallback without U+2581 for spaces");
   if (p->prepend && p->metaspace) return Unsupported(path + ": normalizer Prepend together with Metaspace");
   if (p->prepend) p->add_space_prefix = true;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "wf/base/quote.h"
 #include "wf/tokenizer/byte_alphabet.h"
 #include "wf/tokenizer/pretokenize.h"
 #include "wf/tokenizer/utf8.h"
@@ -50,13 +51,16 @@ struct NamedRule {
 
 inline const std::vector<NamedRule>& PreTokenizerTable() {
   static const std::vector<NamedRule> table = {
-      {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2"},
+      {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2", "midm-2.0"},
        {.patterns = {split::kLlama3}, .ignore_merges = true, .add_bos = true}},
       {{"smaug-bpe", "dbrx", "chatglm-bpe", "glm4"}, {.patterns = {split::kLlama3}}},
+      // The tokenizers that Qwen's names stand for normalise to NFC. llama.cpp never does; without it decomposed
+      // text would give ids that the model has not seen.
       {{"qwen2"}, {.patterns = {split::kQwen2}, .nfc = true}},
-      {{"stablelm2", "deepseek-r1-qwen", "megrez"}, {.patterns = {split::kQwen2}}},
+      {{"stablelm2", "deepseek-r1-qwen", "megrez", "kormo"}, {.patterns = {split::kQwen2}}},
       {{"qwen35"}, {.patterns = {split::kQwen35}, .nfc = true}},
-      {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "a.x-4.0", "mellum"}, {.patterns = {split::kGpt2}}},
+      {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "a.x-4.0", "mellum", "gigachat", "exaone4"},
+       {.patterns = {split::kGpt2}}},
       {{"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"},
        {.patterns = {split::kDigit, split::kGpt2}}},
       {{"falcon"}, {.patterns = {split::kPunctuationAscii, split::kGpt2, split::kThreeDigits}}},
@@ -73,7 +77,11 @@ WF_MODEL_INLINE Result<PreTokenizerRule> FindPreTokenizer(std::string_view name)
   for (const detail::NamedRule& r : detail::PreTokenizerTable()) {
     if (std::find(r.names.begin(), r.names.end(), name) != r.names.end()) return r.rule;
   }
-  return Unsupported("unknown pre-tokenizer '" + std::string(name) + "'");
+  std::string known;
+  for (const detail::NamedRule& r : detail::PreTokenizerTable()) {
+    for (const std::string_view n : r.names) known.append(known.empty() ? "" : ", ").append(n);
+  }
+  return Unsupported("unknown pre-tokenizer " + Quote(name) + ", expected one of " + known);
 }
 
 WF_MODEL_INLINE std::string NameOfPatterns(const std::vector<std::string>& patterns, bool ignore_merges) {

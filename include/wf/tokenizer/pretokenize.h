@@ -23,7 +23,7 @@ struct PreTokenizerRule {
   bool nfc = false;
 };
 
-// kUnsupported for an unknown name.
+// kUnsupported for an unknown name; the message lists those that are known.
 Result<PreTokenizerRule> FindPreTokenizer(std::string_view name);
 
 // The name that means exactly these patterns, for the files we write; empty if there is none.

@@ -44,6 +44,7 @@ WF_MODEL_INLINE Result<Spm> Spm::Create(const Vocab& v) {
                       static_cast<uint32_t>(both));
   }
   spm.unk_id_ = v.unk_id;
+  spm.fuse_unk_ = v.fuse_unk;
   if (v.unk_id >= 0 && v.types[static_cast<size_t>(v.unk_id)] == TokenType::kControl) spm.unk_id_ = -1;
   return spm;
 }
@@ -80,17 +81,20 @@ WF_MODEL_INLINE void Spm::Encode(std::string_view text, MergeScratch* scratch, s
     pos += size;
   }
   detail::MergeAll(scratch, [&](int32_t left) { PushPair(text, left, scratch); });
+  bool after_unknown = false;
   for (const MergeScratch::Symbol& s : symbols) {
     if (s.size == 0) continue;
     if (s.symbol != detail::kNoSymbol) {
       ids->push_back(static_cast<int32_t>(s.symbol));
+      after_unknown = false;
       continue;
     }
     const auto byte_id = [&](uint32_t k) { return byte_ids_[static_cast<uint8_t>(text[s.begin + k])]; };
     bool complete = true;
     for (uint32_t k = 0; k < s.size; ++k) complete = complete && byte_id(k) >= 0;
     for (uint32_t k = 0; complete && k < s.size; ++k) ids->push_back(byte_id(k));
-    if (!complete && unk_id_ >= 0) ids->push_back(unk_id_);
+    if (!complete && unk_id_ >= 0 && !(fuse_unk_ && after_unknown)) ids->push_back(unk_id_);
+    after_unknown = !complete;
   }
 }
 

@@ -24,7 +24,7 @@ class Spm {
 
   // Appends the ids of a text whose spaces are already U+2581. O(n log n), constant stack. Control, unknown,
   // unused and byte tokens are never made by merging; characters without a token become byte tokens, bytes
-  // without one the unknown token, if there is one.
+  // without one the unknown token, if there is one; with fuse_unk once for neighbours.
   void Encode(std::string_view text, MergeScratch* scratch, std::vector<int32_t>* ids) const;
 
  private:
@@ -36,6 +36,7 @@ class Spm {
   size_t longest_ = 0;
   int32_t byte_ids_[256];
   int32_t unk_id_ = -1;
+  bool fuse_unk_ = false;
 };
 
 }  // namespace wf

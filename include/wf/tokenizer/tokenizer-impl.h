@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "wf/tokenizer/added_tokens-impl.h"
 #include "wf/tokenizer/bpe.h"
 #include "wf/tokenizer/byte_alphabet.h"
 #include "wf/tokenizer/nfc.h"
@@ -50,84 +51,150 @@ inline constexpr const char* kEogTexts[] = {
     "[e~[",
 };
 
-// Finds the longest special token that begins at a place: a trie, so that thousands of them cost nothing.
-class SpecialTrie {
- public:
-  void Add(std::string_view text, int32_t id, bool needs_permission) {
-    uint32_t node = 0;
-    for (const char c : text) {
-      node = edges_.try_emplace(Key(node, c), static_cast<uint32_t>(nodes_.size())).first->second;
-      if (node == nodes_.size()) nodes_.emplace_back();
-    }
-    Node& end = nodes_[node];
-    if (end.id < 0) end = {id, needs_permission};
-    first_[static_cast<uint8_t>(text[0])] = true;
-  }
-  // The id and length of the longest token at `pos`; -1 if none. Tokens that need permission must end at or
-  // before `allowed_end`.
-  std::pair<int32_t, size_t> Longest(std::string_view text, size_t pos, size_t allowed_end) const {
-    std::pair<int32_t, size_t> best{-1, 0};
-    if (!first_[static_cast<uint8_t>(text[pos])]) return best;
-    uint32_t node = 0;
-    for (size_t i = pos; i < text.size(); ++i) {
-      const auto it = edges_.find(Key(node, text[i]));
-      if (it == edges_.end()) break;
-      node = it->second;
-      const Node& n = nodes_[node];
-      if (n.id >= 0 && (!n.needs_permission || i + 1 <= allowed_end)) best = {n.id, i + 1 - pos};
-    }
-    return best;
-  }
-
- private:
-  struct Node {
-    int32_t id = -1;
-    bool needs_permission = false;
-  };
-  static uint64_t Key(uint32_t node, char c) { return (uint64_t{node} << 8) | static_cast<uint8_t>(c); }
-  std::unordered_map<uint64_t, uint32_t> edges_;
-  std::vector<Node> nodes_{Node{}};
-  bool first_[256] = {};
-};
-
 struct TokenizerTables {
   Vocab vocab;
   bool spm = false;
   std::vector<Bpe> bpe;  // one of the two has one element
   std::vector<Spm> spm_model;
   PreTokenizer pre;
-  SpecialTrie specials;
+  bool splits = false;  // `pre` has patterns
+  // What is found in the text as it comes, and then between that in the normalised text.
+  AddedTokens as_is, in_normalized;
   std::vector<std::string> pieces;                         // by id
   std::unordered_map<std::string_view, int32_t> by_piece;  // views into pieces
   std::vector<int32_t> eog;
 
-  Status EncodeRaw(std::string_view text, bool text_start, std::vector<int32_t>* ids) const;
+  // SentencePiece files and the normalizers that imitate them put the space in front while normalising, so before
+  // the second search for tokens; Metaspace and byte-level tokenizers do it to each piece that is then left.
+  bool PrefixIsNormalization() const { return spm && !vocab.space_prefix_if_missing; }
+  bool WantsPrefix(bool text_start) const {
+    return vocab.add_space_prefix && (text_start || !vocab.space_prefix_first_only);
+  }
+  Result<std::string> Normalize(std::string_view text, bool text_start) const;
+  Status NormalizedRuns(std::string_view raw, std::string_view whole, size_t offset, bool text_start,
+                        const Permitted& permitted, Permitted* runs) const;
+  Status EncodeFragment(std::string_view text, size_t offset, const Permitted& permitted,
+                        std::vector<int32_t>* ids) const;
+  Status EncodePiece(std::string_view text, bool text_start, std::vector<int32_t>* ids) const;
 };
 
-// `text` lies between special tokens; text_start: nothing came before it.
-inline Status TokenizerTables::EncodeRaw(std::string_view text, bool text_start, std::vector<int32_t>* ids) const {
-  if (text.empty()) return OkStatus();
-  MergeScratch scratch;
-  std::string normal;
+// What happens to text between the tokens that are found as it comes. text_start: nothing came before it.
+inline Result<std::string> TokenizerTables::Normalize(std::string_view text, bool text_start) const {
+  std::string out;
   if (vocab.nfc) {
-    WF_ASSIGN(normal, ToNfc(text));
+    WF_ASSIGN(out, ToNfc(text));
+  } else {
+    out = std::string(text);
+  }
+  if (!PrefixIsNormalization()) return out;
+  if (vocab.remove_extra_whitespaces) {
+    std::string narrow;
+    for (const char c : out) {
+      if (c != ' ' || (!narrow.empty() && narrow.back() != ' ')) narrow += c;
+    }
+    out = std::move(narrow);
+  }
+  if (out.empty()) return out;
+  out = ReplaceAll(out, " ", kSpmSpace);
+  if (WantsPrefix(text_start)) out.insert(0, kSpmSpace);
+  while (vocab.remove_extra_whitespaces && out.ends_with(kSpmSpace)) out.resize(out.size() - 3);
+  return out;
+}
+
+// Where control tokens count in `whole`, the normalised form of `raw`, which begins at `offset` of the text. If
+// normalising goes across the borders of the permitted parts, nothing is permitted: rather a token less than one
+// that a user wrote.
+inline Status TokenizerTables::NormalizedRuns(std::string_view raw, std::string_view whole, size_t offset,
+                                              bool text_start, const Permitted& permitted, Permitted* runs) const {
+  auto it = std::upper_bound(permitted.begin(), permitted.end(), offset,
+                             [](size_t at, const std::pair<size_t, size_t>& run) { return at < run.second; });
+  std::string joined;
+  size_t done = 0;
+  const auto part = [&](size_t end) -> Status {
+    WF_ASSIGN(std::string text, Normalize(raw.substr(done, end - done), text_start));
+    // Only the first part of a fragment gets a prefix.
+    if (done > 0 && PrefixIsNormalization() && WantsPrefix(text_start) && text.starts_with(kSpmSpace)) text.erase(0, 3);
+    joined += text;
+    done = end;
+    return OkStatus();
+  };
+  for (; it != permitted.end() && it->first < offset + raw.size(); ++it) {
+    const size_t begin = std::max(it->first, offset) - offset, end = std::min(it->second, offset + raw.size()) - offset;
+    if (begin > done) WF_TRY(part(begin));
+    const size_t from = joined.size();
+    if (end > done) WF_TRY(part(end));
+    if (joined.size() > from) runs->emplace_back(from, joined.size());
+  }
+  if (done < raw.size()) WF_TRY(part(raw.size()));
+  if (joined != whole) runs->clear();
+  return OkStatus();
+}
+
+// `text` lies between tokens, at `offset` of the whole text.
+inline Status TokenizerTables::EncodeFragment(std::string_view text, size_t offset, const Permitted& permitted,
+                                              std::vector<int32_t>* ids) const {
+  const bool text_start = offset == 0;
+  std::string normal;
+  const std::string_view raw = text;
+  const bool changes = vocab.nfc || PrefixIsNormalization();
+  if (changes) {
+    WF_ASSIGN(normal, Normalize(text, text_start));
+    if (normal.size() > UINT32_MAX / 2) return LimitError("the text is too long for the tokenizer");
     text = normal;
   }
-  if (spm) {
-    std::string spaced = ReplaceAll(text, " ", kSpmSpace);
-    const bool has_one = spaced.starts_with(kSpmSpace);
-    if (vocab.add_space_prefix && (text_start || !vocab.space_prefix_first_only) &&
-        !(has_one && vocab.space_prefix_if_missing)) {
-      spaced.insert(0, kSpmSpace);
+  if (in_normalized.empty()) return EncodePiece(text, text_start, ids);
+  Permitted runs;
+  WF_TRY(NormalizedRuns(raw, text, offset, text_start, permitted, &runs));
+  return in_normalized.Split(
+      text, runs,
+      [&](size_t begin, size_t end) {
+        return EncodePiece(text.substr(begin, end - begin), text_start && begin == 0, ids);
+      },
+      [&](int32_t id) {
+        ids->push_back(id);
+        return OkStatus();
+      });
+}
+
+// `text` is normalised and has no tokens that are found beforehand.
+inline Status TokenizerTables::EncodePiece(std::string_view text, bool text_start, std::vector<int32_t>* ids) const {
+  if (text.empty()) return OkStatus();
+  MergeScratch scratch;
+  std::string spaced;
+  if (!PrefixIsNormalization()) {
+    const std::string_view space = spm ? kSpmSpace : " ";
+    if (spm) {
+      spaced = ReplaceAll(text, " ", kSpmSpace);
+      text = spaced;
     }
-    if (spaced.size() > UINT32_MAX / 2) return LimitError("the text is too long for the tokenizer");
-    spm_model[0].Encode(spaced, &scratch, ids);
+    if (WantsPrefix(text_start) && !text.starts_with(space)) {
+      spaced = std::string(space).append(text);
+      text = spaced;
+    }
+    if (text.size() > UINT32_MAX / 2) return LimitError("the text is too long for the tokenizer");
+  }
+  if (spm && !splits) {
+    spm_model[0].Encode(text, &scratch, ids);
     return OkStatus();
   }
   std::vector<std::string_view> words;
   WF_TRY(pre.Split(text, &words));
-  for (const std::string_view word : words) bpe[0].Encode(word, &scratch, ids);
+  for (const std::string_view word : words) {
+    if (spm) {
+      spm_model[0].Encode(word, &scratch, ids);
+    } else {
+      bpe[0].Encode(word, &scratch, ids);
+    }
+  }
   return OkStatus();
+}
+
+// Tokens found before the prefix is put in front cannot begin with it.
+inline bool MayHoldPrefix(const Vocab& v, int32_t id) {
+  if (v.types[static_cast<size_t>(id)] == TokenType::kNormal) return true;
+  const auto it = std::lower_bound(v.matches.begin(), v.matches.end(), id,
+                                   [](const TokenMatch& m, int32_t value) { return m.id < value; });
+  return it != v.matches.end() && it->id == id && (it->flags & TokenMatch::kPiece) != 0;
 }
 
 inline std::string PieceOf(const Vocab& v, size_t id) {
@@ -205,6 +272,8 @@ WF_MODEL_INLINE Result<Tokenizer> Tokenizer::Create(Vocab vocab) {
   if (tables->spm) {
     WF_ASSIGN(Spm spm, Spm::Create(v));
     tables->spm_model.push_back(std::move(spm));
+    WF_ASSIGN(tables->pre, PreTokenizer::Create(v.split_patterns));
+    tables->splits = !v.split_patterns.empty();
   } else if (v.model == "gpt2") {
     std::vector<std::string> patterns = v.split_patterns;
     if (patterns.empty()) {
@@ -224,12 +293,25 @@ WF_MODEL_INLINE Result<Tokenizer> Tokenizer::Create(Vocab vocab) {
   }
   tables->pieces.reserve(v.tokens.size());
   for (size_t i = 0; i < v.tokens.size(); ++i) tables->pieces.push_back(detail::PieceOf(v, i));
+  auto match = v.matches.begin();
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     const auto id = static_cast<int32_t>(i);
     tables->by_piece.try_emplace(tables->pieces[i], id);
     const bool user = v.types[i] == TokenType::kUserDefined;
     const bool special = user || v.types[i] == TokenType::kControl || v.types[i] == TokenType::kUnknown;
-    if (special && !v.tokens[i].empty()) tables->specials.Add(v.tokens[i], id, !user);
+    while (match != v.matches.end() && match->id < id) ++match;
+    const int32_t flags = match != v.matches.end() && match->id == id ? match->flags : 0;
+    if (!special) continue;
+    if ((flags & TokenMatch::kNormalized) == 0) {
+      tables->as_is.Add(v.tokens[i], id, flags, !user);
+    } else {
+      // A prefix becomes part of the token that Hugging Face's library looks for, but not of SentencePiece's.
+      std::string text = detail::ReplaceAll(v.tokens[i], " ", detail::kSpmSpace);
+      if ((flags & TokenMatch::kPiece) == 0) {
+        WF_ASSIGN(text, tables->Normalize(v.tokens[i], true));
+      }
+      tables->in_normalized.Add(text, id, flags, !user);
+    }
   }
   Tokenizer t;
   t.tables_ = std::move(tables);
@@ -266,13 +348,13 @@ WF_MODEL_INLINE Result<std::vector<int32_t>> Tokenizer::EncodeSegments(std::span
   }
   std::string joined;
   if (segments.size() != 1) joined.reserve(total);
-  std::vector<std::pair<size_t, size_t>> allowed;  // [begin, end) of the runs where control tokens count
+  detail::Permitted allowed;
   size_t at = 0;
   for (const Segment& s : segments) {
     if (segments.size() != 1) joined.append(s.text);
     if (s.parse_special && !allowed.empty() && allowed.back().second == at) {
       allowed.back().second += s.text.size();
-    } else if (s.parse_special) {
+    } else if (s.parse_special && !s.text.empty()) {
       allowed.emplace_back(at, at + s.text.size());
     }
     at += s.text.size();
@@ -280,21 +362,13 @@ WF_MODEL_INLINE Result<std::vector<int32_t>> Tokenizer::EncodeSegments(std::span
   const std::string_view text = segments.size() == 1 ? segments[0].text : joined;
 
   std::vector<int32_t> ids;
-  size_t begin = 0, run = 0;  // of the raw text; the allowed run at or behind pos
-  for (size_t pos = 0; pos < text.size();) {
-    while (run < allowed.size() && allowed[run].second <= pos) ++run;
-    const bool inside = run < allowed.size() && allowed[run].first <= pos;
-    const auto [id, length] = t.specials.Longest(text, pos, inside ? allowed[run].second : 0);
-    if (id < 0) {
-      ++pos;
-      continue;
-    }
-    WF_TRY(t.EncodeRaw(text.substr(begin, pos - begin), begin == 0, &ids));
-    ids.push_back(id);
-    pos += length;
-    begin = pos;
-  }
-  WF_TRY(t.EncodeRaw(text.substr(begin), begin == 0, &ids));
+  WF_TRY(t.as_is.Split(
+      text, allowed,
+      [&](size_t begin, size_t end) { return t.EncodeFragment(text.substr(begin, end - begin), begin, allowed, &ids); },
+      [&](int32_t id) {
+        ids.push_back(id);
+        return OkStatus();
+      }));
   if (!add_special) return ids;
   const Vocab& v = t.vocab;
   if (v.add_bos && v.bos_id >= 0 && (ids.empty() || ids.front() != v.bos_id)) ids.insert(ids.begin(), v.bos_id);
@@ -319,7 +393,7 @@ WF_MODEL_INLINE std::string Tokenizer::Decode(std::span<const int32_t> ids, bool
     std::string_view piece = tables_->pieces[static_cast<size_t>(id)];
     if (first && id != v.bos_id) {
       first = false;
-      if (type == TokenType::kNormal && piece.starts_with(' ')) piece.remove_prefix(1);
+      if (detail::MayHoldPrefix(v, id) && piece.starts_with(' ')) piece.remove_prefix(1);
     }
     out.append(piece);
   }

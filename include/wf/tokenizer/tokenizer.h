@@ -51,7 +51,10 @@ class Tokenizer {
   // that do not exist.
   std::string Piece(int32_t id) const;
   // The bytes of all pieces; with add_space_prefix one leading space is dropped. skip_special leaves out
-  // control, unknown and unused tokens. Ids that do not exist give nothing.
+  // control, unknown and unused tokens. Ids that do not exist give nothing. A configuration's
+  // clean_up_tokenization_spaces (" ." becomes ".", for English text) is ignored, as by the `tokenizers` library and
+  // the servers that stream with it: it is not part of the model, cannot be done token by token, damages source code,
+  // and would make the text of a stream differ from that of a whole answer.
   std::string Decode(std::span<const int32_t> ids, bool skip_special) const;
 
   bool IsControl(int32_t id) const noexcept;  // false for ids that do not exist

@@ -9,8 +9,8 @@
 #include <tuple>
 #include <unordered_map>
 
-#include "wf/tokenizer/pretokenize.h"
 #include "wf/tokenizer/chat_template.h"
+#include "wf/tokenizer/pretokenize.h"
 #include "wf/tokenizer/vocab.h"
 
 namespace wf {
@@ -47,6 +47,9 @@ inline constexpr SpecialIdKey kSpecialIdKeys[] = {
     {"tokenizer.ggml.fim_pad_token_id", &Vocab::fim_pad_id}, {"tokenizer.ggml.fim_rep_token_id", &Vocab::fim_rep_id},
     {"tokenizer.ggml.fim_sep_token_id", &Vocab::fim_sep_id},
 };
+inline constexpr char kMatchIdsKey[] = "wf.tokenizer.match_token_ids";
+inline constexpr char kMatchFlagsKey[] = "wf.tokenizer.match_flags";
+
 struct SpecialListKey {
   const char* key;
   std::vector<int32_t> Vocab::*member;
@@ -121,9 +124,29 @@ inline Status ReadTokens(const Gguf& gguf, Vocab* v) {
   return OkStatus();
 }
 
+inline void TakeRule(const PreTokenizerRule& rule, Vocab* v) {
+  v->ignore_merges = rule.ignore_merges;
+  v->add_bos = rule.add_bos;
+  v->nfc = rule.nfc;
+}
+
+// Ternary types that only Microsoft's converter of 2025 wrote (TL1 and TL2 by their ids there).
+inline bool HasMicrosoftTypes(const Gguf& gguf) {
+  return std::any_of(gguf.tensors().begin(), gguf.tensors().end(), [](const GgufTensor& t) {
+    const auto id = static_cast<uint32_t>(t.type);
+    return id == 36 || id == 38 || id == 39;
+  });
+}
+
 // The pre-tokenizer and the flags that hang on it (byte-level BPE only).
-inline Status ReadPreTokenizer(const Gguf& gguf, std::string_view arch, Vocab* v) {
+inline Status ReadPreTokenizer(const Gguf& gguf, std::string_view arch, std::string_view wanted, Vocab* v) {
   WF_TRY(ReadString(gguf, "tokenizer.ggml.pre", &v->pre));
+  if (!wanted.empty()) {
+    v->pre = std::string(wanted);
+    WF_ASSIGN(const PreTokenizerRule rule, FindPreTokenizer(v->pre));
+    TakeRule(rule, v);
+    return OkStatus();
+  }
   WF_TRY(ReadStrings(gguf, "wf.tokenizer.split_patterns", &v->split_patterns));
   if (gguf.Find("wf.tokenizer.byte_level_at") != nullptr) {
     WF_ASSIGN(const int64_t at, gguf.GetInt("wf.tokenizer.byte_level_at"));
@@ -135,14 +158,18 @@ inline Status ReadPreTokenizer(const Gguf& gguf, std::string_view arch, Vocab* v
     v->warnings.push_back("tokenizer.ggml.pre is missing, assuming " + v->pre);
   }
   if (v->pre.empty()) return OkStatus();
+  if (v->pre == "falcon3" && v->split_patterns.empty() && HasMicrosoftTypes(gguf)) {
+    v->pre = "falcon_e";
+    v->warnings.push_back(
+        "tokenizer.ggml.pre is falcon3 in a file with tensors of bitnet.cpp, which splits as falcon_e by it; a "
+        "conversion from the model's tokenizer.json is safe from this ambiguity");
+  }
   Result<PreTokenizerRule> rule = FindPreTokenizer(v->pre);
   if (!rule.ok()) {
     if (v->split_patterns.empty()) return rule.status().WithContext(gguf.name() + ": tokenizer.ggml.pre");
     return OkStatus();
   }
-  v->ignore_merges = rule->ignore_merges;
-  v->add_bos = rule->add_bos;
-  v->nfc = rule->nfc;
+  TakeRule(*rule, v);
   return OkStatus();
 }
 
@@ -154,13 +181,49 @@ inline Status ReadFlags(const Gguf& gguf, Vocab* v) {
       {"tokenizer.ggml.add_bos_token", &Vocab::add_bos},
       {"tokenizer.ggml.add_eos_token", &Vocab::add_eos},
       {"tokenizer.ggml.add_space_prefix", &Vocab::add_space_prefix},
+      {"tokenizer.ggml.remove_extra_whitespaces", &Vocab::remove_extra_whitespaces},
+      {"wf.tokenizer.fuse_unk", &Vocab::fuse_unk},
       {"wf.tokenizer.space_prefix_first_only", &Vocab::space_prefix_first_only},
       {"wf.tokenizer.space_prefix_if_missing", &Vocab::space_prefix_if_missing},
       {"wf.tokenizer.ignore_merges", &Vocab::ignore_merges},
       {"wf.tokenizer.nfc", &Vocab::nfc},
   };
   for (const auto& f : flags) WF_TRY(Assign(gguf.GetBoolOr(f.key, v->*f.member), &(v->*f.member)));
+  if (v->model != "gpt2") return OkStatus();
+  // Byte-level files of other writers repeat a configuration's add_prefix_space that means nothing there; ours
+  // say with a key of their own that it does.
+  v->add_space_prefix = v->add_space_prefix && v->space_prefix_if_missing;
+  v->remove_extra_whitespaces = false;
   return OkStatus();
+}
+
+inline Status ReadMatches(const Gguf& gguf, Vocab* v) {
+  if (gguf.Find(kMatchIdsKey) == nullptr) return OkStatus();
+  WF_ASSIGN(const auto ids, gguf.GetIntArray(kMatchIdsKey));
+  WF_ASSIGN(const auto flags, gguf.GetIntArray(kMatchFlagsKey));
+  if (flags.size() != ids.size()) {
+    return FormatError(gguf.name() + ": " + kMatchFlagsKey + " has " + std::to_string(flags.size()) + " elements, " +
+                       kMatchIdsKey + " " + std::to_string(ids.size()));
+  }
+  for (size_t i = 0; i < ids.size(); ++i) {
+    v->matches.push_back({IdOf(ids[i]), static_cast<int32_t>(std::clamp<int64_t>(flags[i], 0, 31))});
+  }
+  return OkStatus();
+}
+
+// The published BitNet file names <|end_of_text|> as its only end, but the model was trained to end its answers
+// with <|eot_id|>.
+inline void CorrectEnds(std::string_view arch, Vocab* v) {
+  if (!arch.starts_with("bitnet") || v->eot_id >= 0) return;
+  const auto it = std::find(v->tokens.begin(), v->tokens.end(), "<|eot_id|>");
+  if (it == v->tokens.end()) return;
+  const auto id = static_cast<int32_t>(it - v->tokens.begin());
+  if (v->types[static_cast<size_t>(id)] == TokenType::kUnused) return;
+  if (id == v->eos_id || std::find(v->eos_ids.begin(), v->eos_ids.end(), id) != v->eos_ids.end()) return;
+  v->eot_id = id;
+  v->warnings.push_back("tokenizer.ggml.eos_token_id is " + std::to_string(v->eos_id) +
+                        " and no other end is named; generation stops at <|eot_id|> (" + std::to_string(id) +
+                        "), too, as the model was trained");
 }
 
 inline Status ReadChatTemplates(const Gguf& gguf, std::string_view arch, Vocab* v) {
@@ -193,6 +256,15 @@ inline Status ValidateIds(const std::string& where, Vocab* v) {
     v->warnings.push_back(where + ": " + s.key + " has " + std::to_string(ids.end() - bad) +
                           " ids that are none of the " + std::to_string(n) + " tokens, ignored");
     ids.erase(bad, ids.end());
+  }
+  auto& m = v->matches;
+  std::sort(m.begin(), m.end(), [](const TokenMatch& a, const TokenMatch& b) { return a.id < b.id; });
+  const auto last = std::unique(m.begin(), m.end(), [](const auto& a, const auto& b) { return a.id == b.id; });
+  const auto bad = std::remove_if(m.begin(), last, [n](const TokenMatch& t) { return t.id < 0 || t.id >= n; });
+  if (bad != m.end()) {
+    v->warnings.push_back(where + ": " + std::to_string(m.end() - bad) +
+                          " flags of tokens that do not exist or are named twice, ignored");
+    m.erase(bad, m.end());
   }
   return OkStatus();
 }
@@ -269,13 +341,14 @@ WF_MODEL_INLINE bool operator==(const Vocab& a, const Vocab& b) {
   const auto tie = [](const Vocab& v) {
     return std::tie(v.model, v.pre, v.split_patterns, v.byte_level_at, v.ignore_merges, v.nfc, v.tokens, v.scores,
                     v.types, v.merges, v.eos_ids, v.suppress_ids, v.add_bos, v.add_eos, v.add_space_prefix,
-                    v.space_prefix_first_only, v.space_prefix_if_missing, v.chat_template, v.named_chat_templates);
+                    v.space_prefix_first_only, v.space_prefix_if_missing, v.remove_extra_whitespaces, v.fuse_unk,
+                    v.matches, v.chat_template, v.named_chat_templates);
   };
   return tie(a) == tie(b) && std::all_of(std::begin(detail::kSpecialIdKeys), std::end(detail::kSpecialIdKeys),
                                          [&](const auto& s) { return a.*s.member == b.*s.member; });
 }
 
-WF_MODEL_INLINE Result<Vocab> VocabFromGguf(const Gguf& gguf) {
+WF_MODEL_INLINE Result<Vocab> VocabFromGguf(const Gguf& gguf, std::string_view pre) {
   Vocab v;
   WF_ASSIGN(const std::string_view model, gguf.GetString("tokenizer.ggml.model"));
   v.model = std::string(model);
@@ -292,13 +365,16 @@ WF_MODEL_INLINE Result<Vocab> VocabFromGguf(const Gguf& gguf) {
     v.eos_id = 2;
     v.unk_id = 0;
     v.add_bos = v.add_space_prefix = true;
+    WF_TRY(detail::ReadStrings(gguf, "wf.tokenizer.split_patterns", &v.split_patterns));
   } else {
-    WF_TRY(detail::ReadPreTokenizer(gguf, arch, &v));
+    WF_TRY(detail::ReadPreTokenizer(gguf, arch, pre, &v));
   }
   WF_TRY(detail::ReadSpecialIds(gguf, &v));
   WF_TRY(detail::ReadFlags(gguf, &v));
+  WF_TRY(detail::ReadMatches(gguf, &v));
   WF_TRY(detail::ReadChatTemplates(gguf, arch, &v));
   WF_TRY(ValidateVocab(gguf.name(), &v));
+  detail::CorrectEnds(arch, &v);
   return v;
 }
 
@@ -328,6 +404,17 @@ WF_MODEL_INLINE void WriteVocab(const Vocab& v, GgufWriter* w) {
   w->SetBool("tokenizer.ggml.add_bos_token", v.add_bos);
   w->SetBool("tokenizer.ggml.add_eos_token", v.add_eos);
   w->SetBool("tokenizer.ggml.add_space_prefix", v.add_space_prefix);
+  if (v.remove_extra_whitespaces) w->SetBool("tokenizer.ggml.remove_extra_whitespaces", true);
+  if (v.fuse_unk) w->SetBool("wf.tokenizer.fuse_unk", true);
+  if (!v.matches.empty()) {
+    std::vector<int32_t> ids, flags;
+    for (const TokenMatch& m : v.matches) {
+      ids.push_back(m.id);
+      flags.push_back(m.flags);
+    }
+    w->SetI32s(detail::kMatchIdsKey, ids);
+    w->SetI32s(detail::kMatchFlagsKey, flags);
+  }
   w->SetBool("wf.tokenizer.space_prefix_first_only", v.space_prefix_first_only);
   w->SetBool("wf.tokenizer.space_prefix_if_missing", v.space_prefix_if_missing);
   w->SetBool("wf.tokenizer.ignore_merges", v.ignore_merges);

@@ -12,101 +12,16 @@
 #include <utility>
 
 #include "wf/base/mmap.h"
+#include "wf/tokenizer/chat_template.h"
+#include "wf/tokenizer/hf_files-impl.h"
 #include "wf/tokenizer/hf_pipeline-impl.h"
+#include "wf/tokenizer/hf_slow-impl.h"
 #include "wf/tokenizer/utf8.h"
 #include "wf/tokenizer/vocab_hf.h"
 
 namespace wf {
 
 namespace detail::hf {
-
-// The files of the folder; null where one is absent.
-struct Files {
-  std::string dir, tokenizer_path;
-  json::value tokenizer, config, tokenizer_config, special_tokens, generation;
-};
-
-inline Status ReadJson(const std::string& path, json::value* out) {
-  Result<MappedFile> file = MappedFile::Open(path);
-  if (!file.ok()) return file.status();
-  if (file->bytes().size() > size_t{256} << 20) return LimitError(path + ": more than 256 MiB of JSON");
-  json::parse_options options;
-  options.max_depth = 64;
-  boost::system::error_code error;
-  json::stream_parser parser(json::storage_ptr(), options);
-  const std::string_view text = file->bytes();
-  const size_t used = parser.write_some(text.data(), text.size(), error);
-  if (!error && used < text.size()) error = json::error::extra_data;
-  if (!error) parser.finish(error);
-  if (error) {
-    return FormatError(path + ": not valid JSON near byte " + std::to_string(used) + ": " + error.message());
-  }
-  *out = parser.release();
-  if (!out->is_object()) return FormatError(path + ": expected a JSON object");
-  return OkStatus();
-}
-
-inline Status ReadOptionalJson(const std::string& path, json::value* out) {
-  const Status s = ReadJson(path, out);
-  return s.code() == ErrorCode::kNotFound ? OkStatus() : s;
-}
-
-inline std::optional<int64_t> Int(const json::value* v) {
-  if (v == nullptr) return std::nullopt;
-  if (const int64_t* i = v->if_int64()) return *i;
-  return std::nullopt;  // if_uint64 holds only what int64 cannot
-}
-
-inline bool LooksSpecial(std::string_view s) {
-  const auto between = [s](std::string_view a, std::string_view b) {
-    return s.size() >= a.size() + b.size() && s.starts_with(a) && s.ends_with(b);
-  };
-  return between("<|", "|>") || between("<\xEF\xBD\x9C", "\xEF\xBD\x9C>") || between("<unused", ">") || s == "<pad>" ||
-         s == "<mask>" || s == "<2mass>" || s == "[@BOS@]";
-}
-
-// Puts a token at its id; a second text for the same id is an error unless it replaces an entry of
-// model.vocab, which spells added tokens in its own way.
-class TokenTable {
- public:
-  TokenTable(const std::string& path, Vocab* v) : path_(path), v_(v) {}
-
-  Status Add(std::string_view text, std::optional<int64_t> id, TokenType type, bool replace) {
-    if (!id || *id < 0 || *id >= static_cast<int64_t>(kMaxTokens)) {
-      return FormatError(path_ + ": token '" + std::string(text.substr(0, 80)) + "' has the id " +
-                         (id ? std::to_string(*id) : "of another type") + ", expected 0.." +
-                         std::to_string(kMaxTokens - 1));
-    }
-    const auto i = static_cast<size_t>(*id);
-    if (i >= v_->tokens.size()) Resize(i + 1);
-    if (used_[i] && !replace && v_->tokens[i] != text) {
-      return FormatError(path_ + ": id " + std::to_string(i) + " is given to '" + v_->tokens[i].substr(0, 80) +
-                         "' and '" + std::string(text.substr(0, 80)) + "'");
-    }
-    v_->tokens[i] = std::string(text);
-    v_->types[i] = type;
-    used_[i] = true;
-    return OkStatus();
-  }
-
-  // Fills what no token has, up to `size` ids.
-  void Pad(size_t size) {
-    if (size > v_->tokens.size()) Resize(size);
-    for (size_t i = 0; i < used_.size(); ++i) {
-      if (!used_[i]) v_->tokens[i] = "[PAD" + std::to_string(i) + "]";
-    }
-  }
-
- private:
-  void Resize(size_t n) {
-    v_->tokens.resize(n);
-    v_->types.resize(n, TokenType::kUnused);
-    used_.resize(n, false);
-  }
-  const std::string& path_;
-  Vocab* v_;
-  std::vector<bool> used_;
-};
 
 inline Status LoadAddedTokens(const Files& f, const std::string& unk, TokenTable* table, Vocab* v) {
   const json::value* list = Get(&f.tokenizer, "added_tokens");
@@ -122,11 +37,10 @@ inline Status LoadAddedTokens(const Files& f, const std::string& unk, TokenTable
     } else {
       text = ReplaceAll(text, "\xE2\x96\x81", " ");
     }
-    for (const char* flag : {"lstrip", "rstrip", "single_word"}) {
-      if (!Bool(Get(&t, flag), false)) continue;
-      v->warnings.push_back(f.tokenizer_path + ": added token '" + text + "': " + flag + " is ignored");
-    }
-    WF_TRY(table->Add(text, Int(Get(&t, "id")), type, true));
+    const std::optional<int64_t> id = Int(Get(&t, "id"));
+    WF_TRY(table->Add(text, id, type, true));
+    const int32_t flags = MatchFlags(&t, Bool(Get(&t, "special"), false));
+    if (flags != 0) v->matches.push_back({static_cast<int32_t>(*id), flags});
   }
   return OkStatus();
 }
@@ -184,6 +98,7 @@ inline Status LoadModel(const Files& f, Pipeline* pipeline, Vocab* v) {
     if (!String(Get(model, key)).value_or("").empty()) return Unsupported(path + ": model." + key);
   }
   WF_TRY(ReadPipeline(path, f.tokenizer, Bool(Get(model, "byte_fallback"), false), pipeline));
+  CheckDecoder(path, Get(&f.tokenizer, "decoder"), *pipeline, &v->warnings);
   v->model = pipeline->spm ? "llama" : "gpt2";
   v->nfc = pipeline->nfc;
   v->ignore_merges = Bool(Get(model, "ignore_merges"), false);
@@ -203,21 +118,11 @@ inline Status LoadModel(const Files& f, Pipeline* pipeline, Vocab* v) {
     WF_TRY(table.Add(text, Int(&entry.value()), kind, false));
   }
   WF_TRY(LoadAddedTokens(f, unk, &table, v));
-  const size_t tokens = v->tokens.size();
-  if (const json::value* size = Get(&f.config, "vocab_size"); size != nullptr && !size->is_null()) {
-    const std::optional<int64_t> n = Int(size);
-    if (!n || *n < 1 || *n > static_cast<int64_t>(kMaxTokens)) {
-      return FormatError(f.dir + "/config.json: vocab_size is not a number of 1.." + std::to_string(kMaxTokens));
-    }
-    if (static_cast<size_t>(*n) < tokens) {
-      v->warnings.push_back(f.dir + "/config.json: vocab_size is " + std::to_string(*n) + ", but tokenizer.json has " +
-                            std::to_string(tokens) + " tokens");
-    }
-    table.Pad(static_cast<size_t>(*n));
-  }
-  table.Pad(tokens);
+  WF_TRY(table.PadToConfig(f));
   WF_TRY(LoadMerges(path, merges, v));
   if (pipeline->spm) {
+    v->fuse_unk = Bool(Get(model, "fuse_unk"), false);
+    v->split_patterns = pipeline->patterns;
     ScoresFromMerges(v);
     return OkStatus();
   }
@@ -230,29 +135,15 @@ inline Status LoadModel(const Files& f, Pipeline* pipeline, Vocab* v) {
   return OkStatus();
 }
 
-// The id of a token by its literal text: added tokens first, since texts of model.vocab are encoded.
-inline int32_t IdOfText(const Vocab& v, std::string_view text) {
-  int32_t found = -1;
-  for (size_t i = 0; i < v.tokens.size(); ++i) {
-    if (v.tokens[i] != text) continue;
-    if (v.types[i] == TokenType::kControl || v.types[i] == TokenType::kUserDefined) return static_cast<int32_t>(i);
-    if (found < 0 && v.types[i] != TokenType::kUnused) found = static_cast<int32_t>(i);
-  }
-  return found;
-}
-
-// "text" or {"content": "text"}.
-inline std::optional<std::string> TokenText(const json::value* v) {
-  if (std::optional<std::string> s = String(v)) return s;
-  return String(Get(v, "content"));
-}
-
-inline Status LoadSpecialIds(const Files& f, const Pipeline& pipeline, Vocab* v) {
+// `defaults`: for what no file of the folder decides.
+inline Status LoadSpecialIds(const Files& f, const Pipeline& pipeline, const SpecialIds& defaults, Vocab* v) {
   const struct {
     const char* name;
     int32_t Vocab::*member;
-  } ids[] = {{"bos", &Vocab::bos_id}, {"eos", &Vocab::eos_id}, {"unk", &Vocab::unk_id},
-             {"sep", &Vocab::sep_id}, {"pad", &Vocab::pad_id}, {"mask", &Vocab::mask_id}};
+    int32_t fallback;
+  } ids[] = {{"bos", &Vocab::bos_id, defaults.bos}, {"eos", &Vocab::eos_id, defaults.eos},
+             {"unk", &Vocab::unk_id, defaults.unk}, {"sep", &Vocab::sep_id, -1},
+             {"pad", &Vocab::pad_id, defaults.pad}, {"mask", &Vocab::mask_id, -1}};
   for (const auto& s : ids) {
     const std::string key = std::string(s.name) + "_token";
     std::optional<std::string> text = TokenText(Get(&f.tokenizer_config, key));
@@ -265,6 +156,7 @@ inline Status LoadSpecialIds(const Files& f, const Pipeline& pipeline, Vocab* v)
     const json::value* id = Get(&f.config, key + "_id");
     if (id != nullptr && id->is_array() && !id->get_array().empty()) id = &id->get_array()[0];
     if (const std::optional<int64_t> i = Int(id)) v->*s.member = IdOf(*i);
+    if (v->*s.member < 0) v->*s.member = s.fallback;
   }
   if (v->unk_id < 0) {
     const std::string unk = String(Get(Get(&f.tokenizer, "model"), "unk_token")).value_or("");
@@ -326,6 +218,12 @@ inline Status LoadChatTemplates(const Files& f, Vocab* v) {
   const Result<MappedFile> jinja = MappedFile::Open(f.dir + "/chat_template.jinja");
   if (!jinja.ok() && jinja.status().code() != ErrorCode::kNotFound) return jinja.status();
   if (jinja.ok()) v->chat_template = std::string(jinja->bytes());
+  // As VocabFromGguf does, so that a converted file says the same.
+  const std::string kind = String(Get(&f.config, "model_type")).value_or("");
+  if (kind.starts_with("bitnet") && CorrectedTemplate(v->chat_template) != v->chat_template) {
+    v->chat_template = std::string(CorrectedTemplate(v->chat_template));
+    v->warnings.push_back(f.dir + ": the chat template is a converter's placeholder, using the model's own");
+  }
   return OkStatus();
 }
 
@@ -336,18 +234,20 @@ WF_MODEL_INLINE Result<Vocab> VocabFromHf(const std::string& dir) {
   f.dir = dir;
   f.tokenizer_path = dir + "/tokenizer.json";
   const Status main = detail::hf::ReadJson(f.tokenizer_path, &f.tokenizer);
-  if (main.code() == ErrorCode::kNotFound && MappedFile::Open(dir + "/tokenizer.model").ok()) {
-    return Unsupported(dir + ": has only tokenizer.model, a tokenizer.json is needed");
-  }
-  WF_TRY(main);
+  if (!main.ok() && main.code() != ErrorCode::kNotFound) return main;
   WF_TRY(detail::hf::ReadOptionalJson(dir + "/config.json", &f.config));
   WF_TRY(detail::hf::ReadOptionalJson(dir + "/tokenizer_config.json", &f.tokenizer_config));
   WF_TRY(detail::hf::ReadOptionalJson(dir + "/special_tokens_map.json", &f.special_tokens));
   WF_TRY(detail::hf::ReadOptionalJson(dir + "/generation_config.json", &f.generation));
   Vocab v;
   detail::hf::Pipeline pipeline;
-  WF_TRY(detail::hf::LoadModel(f, &pipeline, &v));
-  WF_TRY(detail::hf::LoadSpecialIds(f, pipeline, &v));
+  detail::hf::SpecialIds defaults;
+  if (main.ok()) {
+    WF_TRY(detail::hf::LoadModel(f, &pipeline, &v));
+  } else {
+    WF_TRY(detail::hf::LoadWithoutJson(&f, &v, &defaults));
+  }
+  WF_TRY(detail::hf::LoadSpecialIds(f, pipeline, defaults, &v));
   WF_TRY(detail::hf::LoadChatTemplates(f, &v));
   WF_TRY(ValidateVocab(dir, &v));
   return v;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A vocabulary from a Hugging Face folder: tokenizer.json, tokenizer_config.json, special_tokens_map.json,
-// generation_config.json, config.json, chat_template.jinja and chat_template.json; all but the first may be
-// absent. The pre-tokenizer is recognised by its structure. Not for tokenizer.model (SentencePiece protobuf).
+// A vocabulary from a Hugging Face folder: tokenizer.json or, without it, tokenizer.model (SentencePiece) or
+// vocab.json with merges.txt; and tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+// generation_config.json, config.json, chat_template.jinja and chat_template.json, all of which may be absent. The
+// pre-tokenizer of a tokenizer.json is recognised by its structure.
 #ifndef WF_TOKENIZER_VOCAB_HF_H_
 #define WF_TOKENIZER_VOCAB_HF_H_
 
@@ -11,10 +12,10 @@
 
 namespace wf {
 
-// kNotFound without tokenizer.json, kFormat for JSON that is broken or of another shape, kUnsupported for a
-// model, normalizer, pre-tokenizer or post-processor that would give other ids than Hugging Face's library;
-// messages name the file and the thing. Ids up to config.json's vocab_size that no token has become unused
-// tokens "[PADn]".
+// kNotFound without any of the three, kFormat for files that are broken or of another shape, kUnsupported for a
+// model, normalizer, pre-tokenizer or post-processor that would give other ids than Hugging Face's library, and
+// for a vocab.json whose tokenizer_class (GPT2Tokenizer and Qwen2Tokenizer are known) says too little; messages
+// name the file and the thing. Ids up to config.json's vocab_size that no token has become unused tokens "[PADn]".
 Result<Vocab> VocabFromHf(const std::string& dir);
 
 }  // namespace wf
