@@ -5,6 +5,7 @@
 #include "wf/decode/sampling-impl.h"
 #include "wf/engine/engine-impl.h"
 #include "wf/engine/sequence-impl.h"
+#include "wf/model/compare-impl.h"
 #include "wf/model/config-impl.h"
 #include "wf/model/model-impl.h"
 #include "wf/model/selftest-impl.h"

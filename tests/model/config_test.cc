@@ -96,10 +96,10 @@ TEST_CASE("features that wf does not run are refused by name") {
   ModelFile f;
   SECTION("experts") {
     f.Set("expert_count", uint32_t{8});
-    Refused(f, ErrorCode::kUnsupported, "mixture of experts");
+    Refused(f, ErrorCode::kUnsupported, "mixture of experts in this architecture");
   }
   SECTION("sliding window") {
-    f.Set("attention.sliding_window", uint32_t{1024});
+    f.Set("attention.sliding_window", uint32_t{64});  // less than the context
     Refused(f, ErrorCode::kUnsupported, "sliding-window attention");
   }
   SECTION("RoPE scaling") {

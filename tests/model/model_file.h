@@ -47,16 +47,18 @@ inline FileTensor Ones(std::vector<uint64_t> ne) {
   for (const uint64_t d : ne) n *= d;
   return Floats(TensorType::kF32, std::move(ne), std::vector<float>(n, 1.0f));
 }
-// Ternary values -1, 0, 1, ... times `scale` in any type that holds them.
-inline FileTensor Ternary(TensorType type, uint64_t k, uint64_t rows, float scale) {
-  std::vector<int8_t> values(k * rows);
+// Ternary values -1, 0, 1, ... times `scale` in any type that holds them; `experts` matrices.
+inline FileTensor Ternary(TensorType type, uint64_t k, uint64_t rows, float scale, uint64_t experts = 1) {
+  const std::vector<uint64_t> ne =
+      experts == 1 ? std::vector<uint64_t>{k, rows} : std::vector<uint64_t>{k, rows, experts};
+  std::vector<int8_t> values(k * rows * experts);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int8_t>(i * 7 / 5 % 3) - 1;
   if (type != TensorType::kI2_S) {
     std::vector<float> f;
     for (const int8_t v : values) f.push_back(scale * static_cast<float>(v));
-    return Floats(type, {k, rows}, f);
+    return Floats(type, ne, f);
   }
-  FileTensor t{type, {k, rows}, std::string(values.size() / 4 + kI2sTail, '\0')};
+  FileTensor t{type, ne, std::string(values.size() / 4 + kI2sTail, '\0')};
   PackI2s(values.data(), values.size(), reinterpret_cast<uint8_t*>(t.bytes.data()));
   std::memcpy(t.bytes.data() + values.size() / 4, &scale, sizeof(scale));
   return t;
@@ -104,7 +106,7 @@ struct ModelFile {
       if (const auto* s = std::get_if<std::string>(&value)) w.SetString(key, *s);
     }
     for (const auto& [name, t] : tensors) w.AddTensor(name, t.type, t.ne);
-    const std::string path = dir_ / "model.gguf";
+    const std::string path = *dir_ / "model.gguf";
     Must(w.Begin(path));
     for (const auto& [name, t] : tensors) Must(w.WriteTensorData(t.bytes.data(), t.bytes.size()));
     Must(w.Finish());
@@ -119,7 +121,7 @@ struct ModelFile {
     std::fprintf(stderr, "test file: %s\n", s.message().c_str());
     std::abort();
   }
-  TempDir dir_;
+  std::shared_ptr<TempDir> dir_ = std::make_shared<TempDir>();
 };
 
 // models/bard as I2_S; converted at the first call.
@@ -127,7 +129,7 @@ inline std::shared_ptr<const Model> Bard() {
   static const TempDir dir;
   static const std::shared_ptr<const Model> model = []() -> std::shared_ptr<const Model> {
     const std::string path = dir / "bard.gguf";
-    const Result<ConvertPlan> plan = PlanConversion(std::string(WF_SOURCE_DIR) + "/models/bard", OutType::kI2_S);
+    const Result<ConvertPlan> plan = PlanConversion(std::string(WF_SOURCE_DIR) + "/models/bard", {});
     if (!plan.ok() || !ExecuteConversion(*plan, path).ok()) return nullptr;
     Result<std::shared_ptr<const Model>> m = Model::Open(path);
     return m.ok() ? *m : nullptr;

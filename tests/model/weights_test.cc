@@ -62,8 +62,8 @@ TEST_CASE("every type of the projections gives the same shapes and scales") {
       const wf::Layer& l = w.layers[0];
       CHECK((l.q.type == type && l.q.ternary && l.q.k == 64 && l.q.rows == 64 && l.q.scale == 0.5f));
       CHECK((l.k.rows == 32 && l.k.scale == 0.25f));
-      CHECK((l.down.k == 96 && l.down.rows == 64 && l.down.scale == 1.0f));
-      CHECK((l.q.norm == nullptr && l.o.norm != nullptr && l.down.norm != nullptr && l.o.norm_eps == 1e-5f));
+      CHECK((l.ffn.down.k == 96 && l.ffn.down.rows == 64 && l.ffn.down.scale == 1.0f));
+      CHECK((l.q.norm == nullptr && l.o.norm != nullptr && l.ffn.down.norm != nullptr && l.o.norm_eps == 1e-5f));
       CHECK((l.q.rank == 0 && l.q.bias == nullptr));
       CHECK((w.embedding.rows == 128 && w.head.data == w.embedding.data && !w.head.ternary));
       CHECK(w.notices.empty());
@@ -98,7 +98,7 @@ TEST_CASE("a projection of its own norm: the pairs of WrinkleFree, on all seven"
   f.tensors[Blk("ffn_down_norm_in")] = Ones({96});
   With(f, [](const wf::Weights& w) {
     const wf::Layer& l = w.layers[0];
-    for (const wf::Linear* p : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
+    for (const wf::Linear* p : {&l.q, &l.k, &l.v, &l.o, &l.ffn.gate, &l.ffn.up, &l.ffn.down}) {
       CHECK((p->norm != nullptr && p->norm_eps == 1e-6f));
     }
   });
@@ -189,7 +189,9 @@ TEST_CASE("types without a kernel are named") {
   }
   SECTION("the embedding") {
     f.tensors["token_embd.weight"] = {TensorType::kQ8_0, {64, 128}, std::string(128 * 2 * 34, '\0')};
-    Refused(f, ErrorCode::kUnsupported, {"'token_embd.weight'", "Q8_0", "F16"});
+    With(f, [](const wf::Weights& w) { CHECK(w.head.dense_type == wf::DenseType::kQ8_0); });
+    f.tensors["token_embd.weight"] = {TensorType::kQ4_1, {64, 128}, std::string(128 * 2 * 20, '\0')};
+    Refused(f, ErrorCode::kUnsupported, {"'token_embd.weight'", "Q4_1", "F16"});
   }
   SECTION("a norm") {
     f.tensors["output_norm.weight"] = {TensorType::kQ8_0, {64}, std::string(2 * 34, '\0')};
@@ -217,6 +219,16 @@ TEST_CASE("a low-rank correction in every spelling") {
   }
 }
 
+TEST_CASE("the factors of a low-rank correction may have different types, quantised ones too") {
+  ModelFile f;
+  f.tensors[Blk("attn_k.lrc_u")] = {TensorType::kQ8_0, {32, 32}, std::string(32 * 34, '\0')};
+  f.tensors[Blk("attn_k.lrc_v")] = {TensorType::kQ4_0, {64, 32}, std::string(32 * 2 * 18, '\0')};
+  With(f, [](const wf::Weights& w) {
+    const wf::Linear& k = w.layers[0].k;
+    CHECK((k.rank == 32 && k.lrc_type == wf::DenseType::kQ8_0 && k.lrc_v_type == wf::DenseType::kQ4_0));
+  });
+}
+
 TEST_CASE("low-rank corrections that cannot be used") {
   ModelFile f;
   SECTION("one half") {
@@ -237,16 +249,17 @@ TEST_CASE("low-rank corrections that cannot be used") {
     f.tensors[Blk("attn_k.lrc_v")] = Lrc(TensorType::kF16, 5, 64);
     Refused(f, ErrorCode::kFormat, {"'blk.0.attn_k.lrc_v.weight'", "expected {64, 5}", "found {5, 64}"});
   }
-  SECTION("types that differ") {
-    f.tensors[Blk("attn_k.lrc_u")] = Lrc(TensorType::kF16, 5, 32);
-    f.tensors[Blk("attn_k.lrc_v")] = Lrc(TensorType::kF32, 64, 5);
-    Refused(f, ErrorCode::kUnsupported, {"lrc_u.weight' is F16", "F32"});
+  SECTION("a type that no kernel multiplies") {
+    f.tensors[Blk("attn_k.lrc_u")] = {TensorType::kQ4_1, {32, 32}, std::string(32 * 20, '\0')};
+    f.tensors[Blk("attn_k.lrc_v")] = Lrc(TensorType::kF32, 64, 32);
+    Refused(f, ErrorCode::kUnsupported, {"lrc_u.weight' is Q4_1", "Q8_0"});
   }
 }
 
 TEST_CASE("a tensor of a layer that would change the result must not be ignored") {
   for (const char* name : {"blk.0.attn_q.lrc_w.weight", "blk.0.attn_q.lora_a", "blk.0.attn_q_norm.weight",
-                           "blk.0.attn_qkv.bias", "blk.0.ffn_gate.input_scale", "rope_freqs.weight"}) {
+                           "blk.0.attn_qkv.bias", "blk.0.ffn_gate.input_scale", "blk.0.ffn_up_exps.weight",
+                           "blk.0.ffn_gate_inp.weight"}) {
     ModelFile f;
     f.tensors[name] = Ones({64});
     Refused(f, ErrorCode::kUnsupported, {std::string("tensor '") + name + "'", "changes the result"});

@@ -62,6 +62,8 @@ class ArchKeys {
   std::string prefix_;
 };
 
+inline constexpr uint64_t kMaxSize = 1u << 24;  // far above any model, far below overflow of products
+
 inline Status RefuseUnsupported(const Gguf& g, const ArchKeys& keys) {
   WF_ASSIGN(const std::string_view type, g.GetStringOr("general.type", "model"));
   if (type != "model") return Unsupported(g.name() + ": general.type is '" + std::string(type) + "', expected 'model'");
@@ -69,15 +71,36 @@ inline Status RefuseUnsupported(const Gguf& g, const ArchKeys& keys) {
     WF_ASSIGN(const uint64_t n, g.GetUint("split.count"));
     if (n > 1) return Unsupported(g.name() + ": one of " + std::to_string(n) + " split files; merge them first");
   }
-  WF_ASSIGN(const uint64_t experts, g.GetUintOr(keys.Name("expert_count"), 0));
-  if (experts != 0) return keys.Refuse("expert_count", "a mixture of experts");
   WF_ASSIGN(const uint64_t window, g.GetUintOr(keys.Name("attention.sliding_window"), 0));
-  if (window != 0) return keys.Refuse("attention.sliding_window", "sliding-window attention");
+  WF_ASSIGN(const uint64_t context, g.GetUintOr(keys.Name("context_length"), 0));
+  if (window != 0 && window < context) return keys.Refuse("attention.sliding_window", "sliding-window attention");
   WF_ASSIGN(const uint64_t pooling, g.GetUintOr(keys.Name("pooling_type"), 0));
   if (pooling != 0) return keys.Refuse("pooling_type", "an embedding model");
   WF_ASSIGN(const std::string_view scaling, g.GetStringOr(keys.Name("rope.scaling.type"), "linear"));
   if (scaling != "none" && scaling != "linear")
     return keys.Refuse("rope.scaling.type", "RoPE scaling '" + std::string(scaling) + "'");
+  return OkStatus();
+}
+
+// Keys of formats.md 1.2 and 3.6.
+inline Status ReadExperts(const Gguf& g, const ArchKeys& keys, const Architecture& arch, Config* c) {
+  WF_ASSIGN(c->experts, keys.SizeOr("expert_count", 0, 65536, 0));
+  if (c->experts == 0) return OkStatus();
+  if (!arch.experts) return keys.Refuse("expert_count", "a mixture of experts in this architecture");
+  WF_ASSIGN(c->experts_used, keys.Size("expert_used_count", 1, c->experts));
+  WF_ASSIGN(c->expert_ffn, keys.SizeOr("expert_feed_forward_length", 1, kMaxSize,
+                                       arch.name == "llama" ? c->ffn : c->ffn / c->experts_used));
+  if (c->expert_ffn == 0) return NotFound(g.name() + ": key '" + keys.Name("feed_forward_length") + "' is missing");
+  WF_ASSIGN(c->shared_ffn, keys.SizeOr("expert_shared_feed_forward_length", 0, kMaxSize, 0));
+  WF_ASSIGN(const size_t gating, keys.SizeOr("expert_gating_func", 0, 255, 1));
+  if (gating != 1) return keys.Refuse("expert_gating_func", "gating of experts other than by softmax");
+  WF_ASSIGN(c->renormalise_experts, g.GetBoolOr(keys.Name("expert_weights_norm"), arch.renormalise));
+  WF_ASSIGN(c->expert_scale, keys.FloatOr("expert_weights_scale", 0, 1e6, 1.0f));
+  if (c->expert_scale == 0) c->expert_scale = 1;  // how writers say that there is none
+  WF_ASSIGN(const size_t groups, keys.SizeOr("expert_group_count", 0, 65536, 0));
+  if (groups > 1) return keys.Refuse("expert_group_count", "groups of experts");
+  WF_ASSIGN(const size_t dense, keys.SizeOr("leading_dense_block_count", 0, 65536, 0));
+  if (dense != 0) return keys.Refuse("leading_dense_block_count", "a mixture of experts with dense layers");
   return OkStatus();
 }
 
@@ -94,15 +117,17 @@ WF_MODEL_INLINE Result<Config> ConfigFromGguf(const Gguf& g) {
   const detail::ArchKeys keys(g, name);
   WF_TRY(detail::RefuseUnsupported(g, keys));
 
-  constexpr uint64_t kMax = 1u << 24;  // far above any model, far below overflow of products
+  using detail::kMaxSize;
   Config c;
   c.architecture = std::string(name);
-  WF_ASSIGN(c.embedding, keys.Size("embedding_length", 1, kMax));
+  WF_ASSIGN(c.embedding, keys.Size("embedding_length", 1, kMaxSize));
   WF_ASSIGN(c.layers, keys.Size("block_count", 1, 4096));
   WF_ASSIGN(c.heads, keys.Size("attention.head_count", 1, 65536));
   WF_ASSIGN(c.kv_heads, keys.SizeOr("attention.head_count_kv", 1, 65536, c.heads));
-  WF_ASSIGN(c.ffn, keys.Size("feed_forward_length", 1, kMax));
-  WF_ASSIGN(c.context, keys.Size("context_length", 1, kMax));
+  const bool own_width = keys.Has("expert_count") && keys.Has("expert_feed_forward_length");
+  WF_ASSIGN(c.ffn, own_width ? keys.SizeOr("feed_forward_length", 0, kMaxSize, 0)
+                             : keys.Size("feed_forward_length", 1, kMaxSize));
+  WF_ASSIGN(c.context, keys.Size("context_length", 1, kMaxSize));
   if (c.heads % c.kv_heads != 0) {
     return FormatError(g.name() + ": " + std::to_string(c.heads) + " heads are not a multiple of " +
                        std::to_string(c.kv_heads) + " kv heads");
@@ -140,6 +165,8 @@ WF_MODEL_INLINE Result<Config> ConfigFromGguf(const Gguf& g) {
   c.bitlinear = c.bitlinear || arch->bitlinear;
   c.tied_head = arch->tied_head;
   c.needs_sub_norms = arch->sub_norms;
+  c.qk_norm = arch->qk_norm;
+  WF_TRY(detail::ReadExperts(g, keys, *arch, &c));
   return c;
 }
 

@@ -34,6 +34,14 @@ struct Config {
   bool bitlinear = false;  // projections quantise their input per token, whatever type their weights are stored in
   bool tied_head = false;  // the embedding is the head even if the file has an output.weight
   bool needs_sub_norms = false;
+  bool qk_norm = false;  // RMSNorm of each head of q and k before RoPE
+
+  // Mixture of experts; 0 experts: a dense FFN of width `ffn`.
+  size_t experts = 0, experts_used = 0;
+  size_t expert_ffn = 0;
+  size_t shared_ffn = 0;             // of the expert that every token passes; 0: none
+  bool renormalise_experts = false;  // the weights of the experts chosen sum to 1
+  float expert_scale = 1;            // multiplies these weights
 };
 
 // kUnsupported for architectures and features that wf does not run, by name; kNotFound for missing keys;

@@ -28,19 +28,24 @@ Status ReadDefault(const Gguf& g, const char* key, std::optional<T>* out) {
 }
 }  // namespace detail
 
-WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::Open(const std::string& path) {
+WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::Open(const std::string& path,
+                                                                 const WeightOptions& options) {
   WF_ASSIGN(Gguf gguf, Gguf::Open(path));
+  return FromGguf(std::move(gguf), options);
+}
+
+WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::FromGguf(Gguf gguf, const WeightOptions& options) {
   std::shared_ptr<Model> m(new Model(std::move(gguf)));
   const Gguf& g = m->gguf_;
   WF_ASSIGN(m->config_, ConfigFromGguf(g));
-  WF_ASSIGN(m->weights_, LoadWeights(g, m->config_));
+  WF_ASSIGN(m->weights_, LoadWeights(g, m->config_, options));
   m->config_.vocab = m->weights_.embedding.rows;
   m->notices_ = m->weights_.notices;
 
   WF_ASSIGN(Tokenizer tokenizer, Tokenizer::FromGguf(g));
   const Vocab& vocab = tokenizer.vocab();
   if (static_cast<size_t>(tokenizer.size()) > m->config_.vocab) {
-    return FormatError(path + ": the tokenizer has " + std::to_string(tokenizer.size()) +
+    return FormatError(g.name() + ": the tokenizer has " + std::to_string(tokenizer.size()) +
                        " tokens, the embedding only " + std::to_string(m->config_.vocab) + " rows");
   }
   m->notices_.insert(m->notices_.end(), vocab.warnings.begin(), vocab.warnings.end());

@@ -15,15 +15,44 @@ struct Architecture {
   std::string_view name;
   RopeKind rope;
   Activation activation;
-  bool bitlinear;  // always, else by the key {arch}.bitlinear
-  bool sub_norms;  // attn_sub_norm and ffn_sub_norm must exist
-  bool tied_head;  // the embedding is always the head
+  bool bitlinear = false;    // always, else by the key {arch}.bitlinear
+  bool sub_norms = false;    // attn_sub_norm and ffn_sub_norm must exist; on others they may
+  bool tied_head = false;    // the embedding is always the head
+  bool qk_norm = false;      // attn_q_norm and attn_k_norm must exist, and only here
+  bool experts = false;      // may have them
+  bool renormalise = false;  // the weights of the experts chosen, unless {arch}.expert_weights_norm says otherwise
 };
 
 inline constexpr Architecture kArchitectures[] = {
-    {"bitnet", RopeKind::kNeox, Activation::kSilu, true, true, true},
-    {"bitnet-b1.58", RopeKind::kNeox, Activation::kRelu2, true, true, true},
-    {"bitnet-25", RopeKind::kNeox, Activation::kRelu2, true, true, true},  // the first upload's name for the same graph
+    {.name = "bitnet",
+     .rope = RopeKind::kNeox,
+     .activation = Activation::kSilu,
+     .bitlinear = true,
+     .sub_norms = true,
+     .tied_head = true},
+    {.name = "bitnet-b1.58",
+     .rope = RopeKind::kNeox,
+     .activation = Activation::kRelu2,
+     .bitlinear = true,
+     .sub_norms = true,
+     .tied_head = true},
+    // The first upload's name for the same graph.
+    {.name = "bitnet-25",
+     .rope = RopeKind::kNeox,
+     .activation = Activation::kRelu2,
+     .bitlinear = true,
+     .sub_norms = true,
+     .tied_head = true},
+    {.name = "llama", .rope = RopeKind::kNorm, .activation = Activation::kSilu, .experts = true, .renormalise = true},
+    {.name = "qwen2", .rope = RopeKind::kNeox, .activation = Activation::kSilu},
+    {.name = "qwen3", .rope = RopeKind::kNeox, .activation = Activation::kSilu, .qk_norm = true},
+    {.name = "qwen2moe", .rope = RopeKind::kNeox, .activation = Activation::kSilu, .experts = true},
+    {.name = "qwen3moe",
+     .rope = RopeKind::kNeox,
+     .activation = Activation::kSilu,
+     .qk_norm = true,
+     .experts = true,
+     .renormalise = true},
 };
 
 inline constexpr const Architecture* FindArchitecture(std::string_view name) noexcept {

@@ -26,11 +26,16 @@ class SelfTest {
   Result<SelfTestReport> Run() {
     const auto start = std::chrono::steady_clock::now();
     for (const Layer& l : m_.weights().layers) {
-      for (const Linear* p : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
-        WF_TRY(p->ternary ? TestTernary(*p) : TestDense(*p, p->type));
+      Status status;
+      ForEachProjection(l, [&](const Linear& p) {
+        if (status.ok()) status = p.ternary ? TestTernary(p) : TestDense(p);
+      });
+      WF_TRY(status);
+      for (const Linear* p : {&l.router, &l.shared_gate}) {
+        if (p->data != nullptr) WF_TRY(TestDense(*p));
       }
     }
-    WF_TRY(TestDense(m_.weights().head, m_.weights().head.type));
+    WF_TRY(TestDense(m_.weights().head));
     WF_TRY(TestRows());
     WF_TRY(TestAttention());
     report_.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -64,7 +69,8 @@ class SelfTest {
   }
 
   Status TestTernary(const Linear& l) {
-    if (!done_.insert({static_cast<int>(l.type), l.k, l.rows, l.rank * 4 + static_cast<size_t>(l.lrc_type)}).second)
+    if (!done_.insert({static_cast<int>(l.type), l.k, l.rows, l.rank * kDenseTypes + static_cast<size_t>(l.lrc_type)})
+             .second)
       return OkStatus();
     ++report_.kernels;
     constexpr size_t kTokens = 6;  // a whole tile and a rest of the matrix product
@@ -120,15 +126,11 @@ class SelfTest {
     const size_t tile = std::min<size_t>(5, l.rows);
     WF_TRY(test("gemv", 0, tile, 1, slow.gemv, fast.gemv));
     for (const size_t row : {size_t{0}, l.rows - tile}) WF_TRY(test("gemm", row, tile, kTokens, slow.gemm, fast.gemm));
-    return l.rank == 0 ? OkStatus() : TestDenseRows(l.lrc_v, l.k, l.rank, l.lrc_type, l.name + " lrc_v");
+    return l.rank == 0 ? OkStatus() : TestDenseRows(l.lrc_v, l.k, l.rank, l.lrc_v_type, l.name + " lrc_v");
   }
 
-  Status TestDense(const Linear& l, TensorType type) {
-    FloatType f{};
-    (void)ToFloatType(type, &f);
-    return TestDenseRows(l.data, l.k, l.rows, f, l.name);
-  }
-  Status TestDenseRows(const void* data, size_t k, size_t rows, FloatType f, const std::string& name) {
+  Status TestDense(const Linear& l) { return TestDenseRows(l.data, l.k, l.rows, l.dense_type, l.name); }
+  Status TestDenseRows(const void* data, size_t k, size_t rows, DenseType f, const std::string& name) {
     if (!done_.insert({1000 + static_cast<int>(f), k, rows, 0}).second) return OkStatus();
     ++report_.kernels;
     constexpr size_t kTokens = 5;
@@ -157,7 +159,10 @@ class SelfTest {
   }
 
   Status TestRows() {
-    std::set<size_t> widths = {c_.embedding, c_.ffn, c_.heads * c_.head_dim};
+    std::set<size_t> widths = {c_.embedding, c_.heads * c_.head_dim};
+    for (const size_t n : {c_.ffn, c_.experts, c_.expert_ffn, c_.shared_ffn, c_.qk_norm ? c_.head_dim : 0}) {
+      if (n != 0) widths.insert(n);
+    }
     for (const size_t n : widths) {
       AlignedBuffer<float> x, w, a(n), b(n);
       Fill(x, n);

@@ -3,58 +3,33 @@
 #ifndef WF_MODEL_TRANSFORMER_IMPL_H_
 #define WF_MODEL_TRANSFORMER_IMPL_H_
 
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <vector>
 
 #include "wf/base/aligned.h"
-#include "wf/base/half.h"
 #include "wf/kernels/table.h"
+#include "wf/model/ffn-impl.h"
+#include "wf/model/projector-impl.h"
 #include "wf/model/selftest.h"
 #include "wf/model/transformer.h"
-#include "wf/quant/block.h"
+#include "wf/quant/dense.h"
 
 namespace wf {
-namespace detail {
-
-// Rows of one batch on their way through a projection's input side.
-struct Activations {
-  AlignedBuffer<float> x;      // rows x k, after the projection's own norm
-  AlignedBuffer<int8_t> q;     // rows x stride, quantised
-  AlignedBuffer<float> scale;  // one a row
-  AlignedBuffer<int32_t> sum;
-  AlignedBuffer<float> lrc;  // rows x rank: V^T x of the linear at hand
-};
-
-// One projection of a group that shares its input.
-struct Output {
-  const Linear* linear;
-  TernaryInstance fn;
-  float* y;
-  size_t stride;
-};
-
-}  // namespace detail
-
 struct Transformer::Impl {
   Impl(std::shared_ptr<const Model> m, int n, FloatType kv, isa::Id id)
-      : model(std::move(m)), c(model->config()), w(model->weights()), k(Kernels(id)), pool(n) {
+      : model(std::move(m)),
+        c(model->config()),
+        w(model->weights()),
+        k(Kernels(id)),
+        pool(n),
+        projector(w, k, &pool),
+        feed_forward(c, k, &pool, &projector) {
     shape = KvShape{c.layers, c.kv_heads, c.head_dim, kv};
-    for (const Layer& l : w.layers) {
-      LayerFns f;
-      const Linear* linears[] = {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down};
-      for (size_t i = 0; i < f.size(); ++i) {
-        if (linears[i]->ternary) f[i] = FindTernary(id, linears[i]->type, linears[i]->rank);
-      }
-      fns.push_back(f);
-    }
     scratch.resize(static_cast<size_t>(pool.threads()));
     for (auto& s : scratch) s.Resize(AttentionScratch(kAttentionRows, c.heads / c.kv_heads, c.head_dim));
   }
 
-  using LayerFns = std::array<TernaryInstance, 7>;
-  enum { kQ, kK, kV, kO, kGate, kUp, kDown };
   static constexpr size_t kAttentionRows = 8;  // q, o and the widened block of 8 rows x 4 heads x 128 fit L1 and L2
 
   std::shared_ptr<const Model> model;
@@ -62,12 +37,12 @@ struct Transformer::Impl {
   const Weights& w;
   const KernelTable& k;
   ThreadPool pool;
+  detail::Projector projector;
+  detail::FeedForward feed_forward;
   KvShape shape;
-  std::vector<LayerFns> fns;
   SelfTestReport selftest;
 
-  AlignedBuffer<float> h, qkv, attn, ffn, out, final_rows;
-  detail::Activations act;
+  AlignedBuffer<float> h, qkv, attn, out, final_rows;
   std::vector<AlignedBuffer<float>> scratch;  // attention, one a thread
   std::vector<float> rope_cos, rope_sin;      // positions x head_dim / 2
   size_t rope_rows = 0;
@@ -90,9 +65,10 @@ struct Transformer::Impl {
     rope_cos.resize(n * pairs);
     rope_sin.resize(n * pairs);
     for (size_t i = 0; i < pairs; ++i) {
-      const double step =
+      double step =
           std::pow(static_cast<double>(c.rope_base), -2.0 * static_cast<double>(i) / static_cast<double>(c.rope_dims)) *
           static_cast<double>(c.rope_scale);
+      if (w.rope_factors != nullptr) step /= static_cast<double>(w.rope_factors[i]);
       for (size_t p = rope_rows; p < n; ++p) {
         rope_cos[p * pairs + i] = static_cast<float>(std::cos(static_cast<double>(p) * step));
         rope_sin[p * pairs + i] = static_cast<float>(std::sin(static_cast<double>(p) * step));
@@ -101,162 +77,24 @@ struct Transformer::Impl {
     rope_rows = n;
   }
 
-  void Embed(const Row& row, size_t index, float* y) const {
-    const size_t id = static_cast<size_t>(row.seq->tokens[index]), n = c.embedding;
-    if (w.embedding.type == TensorType::kF32) {
-      std::memcpy(y, static_cast<const float*>(w.embedding.data) + id * n, n * sizeof(float));
-      return;
-    }
-    const uint16_t* e = static_cast<const uint16_t*>(w.embedding.data) + id * n;
-    const bool f16 = w.embedding.type == TensorType::kF16;
-    for (size_t i = 0; i < n; ++i) y[i] = f16 ? F32FromF16(e[i]) : F32FromBf16(e[i]);
-  }
-
-  // Runs projections that share the input x (n rows, stride apart, already normed by the block's norm if `norm` is
-  // given). Projections with a norm of their own get their own input.
-  void Project(const float* x, size_t stride, size_t n, const float* norm, float eps,
-               std::span<const detail::Output> outs) {
-    const Linear& first = *outs[0].linear;
-    bool shared = true;
-    for (const detail::Output& o : outs) {
-      shared = shared && o.linear->norm == nullptr && o.linear->ternary == first.ternary &&
-               block::OrderFor(o.linear->type, o.linear->k) == block::OrderFor(first.type, first.k);
-    }
-    if (shared) {
-      PrepareInput(x, stride, n, norm, eps, first);
-      Multiply(n, outs);
-      return;
-    }
-    for (const detail::Output& o : outs) {
-      PrepareInput(x, stride, n, norm, eps, *o.linear);
-      Multiply(n, {&o, 1});
+  // The norm of each head, if the model has one.
+  void NormHeads(const float* norm, float* x, size_t heads) const noexcept {
+    if (norm == nullptr) return;
+    for (size_t i = 0; i < heads; ++i) {
+      float* head = x + i * c.head_dim;
+      k.rms_norm({.x = head, .w = norm, .y = head, .n = c.head_dim, .eps = c.rms_eps});
     }
   }
 
-  // Norms (block's, then the projection's own) and quantisation, row by row.
-  void PrepareInput(const float* x, size_t stride, size_t n, const float* norm, float eps, const Linear& l) {
-    const block::ActOrder order = block::OrderFor(l.type, l.k);
-    const size_t bytes = block::ActBytes(order, l.k);
-    act.x.Resize(n * l.k);
-    act.q.Resize(n * bytes);
-    act.scale.Resize(n);
-    act.sum.Resize(n);
-    pool.ParallelFor(n, 1, [&](size_t begin, size_t end, int) {
-      for (size_t r = begin; r < end; ++r) {
-        const float* in = x + r * stride;
-        float* y = act.x.data() + r * l.k;
-        if (norm != nullptr) {
-          k.rms_norm({.x = in, .w = norm, .y = y, .n = l.k, .eps = eps});
-          in = y;
-        }
-        if (l.norm != nullptr) {
-          k.rms_norm({.x = in, .w = l.norm, .y = y, .n = l.k, .eps = l.norm_eps});
-          in = y;
-        }
-        if (in != y) std::memcpy(y, in, l.k * sizeof(float));
-        if (!l.ternary) continue;
-        k.quantise({.x = y,
-                    .k = l.k,
-                    .order = static_cast<uint8_t>(order),
-                    .out = act.q.data() + r * bytes,
-                    .act_scale = act.scale.data() + r,
-                    .sum = act.sum.data() + r});
-      }
-    });
-  }
-
-  // The outputs' rows in one parallel loop, in pieces of 16 rows at least, so that no two threads share a cache line
-  // of y.
-  void Multiply(size_t n, std::span<const detail::Output> outs) {
-    size_t ranks = 0, total = 0;
-    for (const detail::Output& o : outs) {
-      ranks += o.linear->rank;
-      total += AlignUp(o.linear->rows, 16);
-    }
-    if (ranks != 0) LowRankInputs(n, ranks, outs);
-    const size_t threads = static_cast<size_t>(pool.threads());
-    const size_t grain = std::min<size_t>(256, std::max<size_t>(16, AlignUp(total / (threads * 8), 16)));
-    pool.ParallelFor(total, grain, [&](size_t begin, size_t end, int) {
-      size_t base = 0, rank_at = 0;
-      for (const detail::Output& o : outs) {
-        const Linear& l = *o.linear;
-        const size_t from = std::max(begin, base), to = std::min(end, base + l.rows);
-        if (from < to) MultiplyRows(o, n, ranks, rank_at, from - base, to - base);
-        base += AlignUp(l.rows, 16);
-        rank_at += l.rank;
-      }
-    });
-  }
-
-  void MultiplyRows(const detail::Output& o, size_t n, size_t ranks, size_t rank_at, size_t begin, size_t end) {
-    const Linear& l = *o.linear;
-    if (!l.ternary) {
-      FloatType type{};
-      (void)ToFloatType(l.type, &type);
-      k.dense[static_cast<int>(type)]({.w = l.data,
-                                       .k = l.k,
-                                       .row_begin = begin,
-                                       .row_end = end,
-                                       .x = act.x.data(),
-                                       .x_stride = l.k,
-                                       .tokens = n,
-                                       .y = o.y,
-                                       .y_stride = o.stride,
-                                       .bias = l.bias});
-      return;
-    }
-    const TernaryArgs a{.w = l.data,
-                        .k = l.k,
-                        .row_begin = begin,
-                        .row_end = end,
-                        .w_scale = l.scale,
-                        .x = act.q.data(),
-                        .x_stride = block::ActBytes(block::OrderFor(l.type, l.k), l.k),
-                        .x_sum = act.sum.data(),
-                        .act_scale = act.scale.data(),
-                        .tokens = n,
-                        .y = o.y,
-                        .y_stride = o.stride,
-                        .bias = l.bias,
-                        .lrc_u = l.lrc_u,
-                        .lrc_type = l.lrc_type,
-                        .lrc_t = act.lrc.data() + rank_at,
-                        .lrc_t_stride = ranks,
-                        .lrc_rank = l.rank};
-    (n == 1 ? o.fn.gemv : o.fn.gemm)(a);
-  }
-
-  // V^T x of every output with a low-rank term, side by side: n x ranks.
-  void LowRankInputs(size_t n, size_t ranks, std::span<const detail::Output> outs) {
-    act.lrc.Resize(n * ranks);
-    pool.ParallelFor(ranks, 8, [&](size_t begin, size_t end, int) {
-      size_t base = 0;
-      for (const detail::Output& o : outs) {
-        const Linear& l = *o.linear;
-        const size_t from = std::max(begin, base), to = std::min(end, base + l.rank);
-        if (from < to) {
-          k.dense[static_cast<int>(l.lrc_type)]({.w = l.lrc_v,
-                                                 .k = l.k,
-                                                 .row_begin = from - base,
-                                                 .row_end = to - base,
-                                                 .x = act.x.data(),
-                                                 .x_stride = l.k,
-                                                 .tokens = n,
-                                                 .y = act.lrc.data() + base,
-                                                 .y_stride = ranks});
-        }
-        base += l.rank;
-      }
-    });
-  }
-
-  // RoPE on q and k, K and V into the cache.
+  // Norms of the heads, RoPE on q and k, K and V into the cache.
   void StoreRows(size_t layer, size_t n, size_t width) {
     const size_t qd = c.heads * c.head_dim, kd = c.kv_heads * c.head_dim, pairs = c.rope_dims / 2;
     pool.ParallelFor(n, 1, [&](size_t begin, size_t end, int) {
       for (size_t r = begin; r < end; ++r) {
         const Row& row = rows[r];
         float* x = qkv.data() + r * width;
+        NormHeads(w.layers[layer].q_norm, x, c.heads);
+        NormHeads(w.layers[layer].k_norm, x + qd, c.kv_heads);
         RopeArgs rope{.x = x,
                       .heads = c.heads,
                       .head_dim = c.head_dim,
@@ -311,29 +149,16 @@ struct Transformer::Impl {
 
   void RunLayer(size_t i, size_t n) {
     const Layer& l = w.layers[i];
-    const LayerFns& f = fns[i];
     const size_t e = c.embedding, qd = c.heads * c.head_dim, kd = c.kv_heads * c.head_dim, width = qd + 2 * kd;
-    const detail::Output in[] = {{&l.q, f[kQ], qkv.data(), width},
-                                 {&l.k, f[kK], qkv.data() + qd, width},
-                                 {&l.v, f[kV], qkv.data() + qd + kd, width}};
-    Project(h.data(), e, n, l.attn_norm, c.rms_eps, in);
+    const detail::Projector::Output in[] = {
+        {&l.q, qkv.data(), width}, {&l.k, qkv.data() + qd, width}, {&l.v, qkv.data() + qd + kd, width}};
+    projector.Project(h.data(), e, n, l.attn_norm, c.rms_eps, in);
     StoreRows(i, n, width);
     Attend(i, width);
-    const detail::Output o[] = {{&l.o, f[kO], out.data(), e}};
-    Project(attn.data(), qd, n, nullptr, 0, o);
+    const detail::Projector::Output o[] = {{&l.o, out.data(), e}};
+    projector.Project(attn.data(), qd, n, nullptr, 0, o);
     AddTo(h.data(), out.data(), n);
-
-    const detail::Output gu[] = {{&l.gate, f[kGate], ffn.data(), 2 * c.ffn},
-                                 {&l.up, f[kUp], ffn.data() + c.ffn, 2 * c.ffn}};
-    Project(h.data(), e, n, l.ffn_norm, c.rms_eps, gu);
-    pool.ParallelFor(n, 1, [&](size_t begin, size_t end, int) {
-      for (size_t r = begin; r < end; ++r) {
-        float* g = ffn.data() + r * 2 * c.ffn;
-        k.glu({.gate = g, .up = g + c.ffn, .out = g, .n = c.ffn, .relu2 = c.activation == Activation::kRelu2});
-      }
-    });
-    const detail::Output d[] = {{&l.down, f[kDown], out.data(), e}};
-    Project(ffn.data(), 2 * c.ffn, n, nullptr, 0, d);
+    feed_forward.Run(l, h.data(), n, out.data());
     AddTo(h.data(), out.data(), n);
   }
 
@@ -362,10 +187,12 @@ struct Transformer::Impl {
     h.Resize(n * e);
     qkv.Resize(n * (c.heads + 2 * c.kv_heads) * c.head_dim);
     attn.Resize(n * c.heads * c.head_dim);
-    ffn.Resize(n * 2 * c.ffn);
     out.Resize(n * e);
     pool.ParallelFor(n, 8, [&](size_t begin, size_t end, int) {
-      for (size_t r = begin; r < end; ++r) Embed(rows[r], rows[r].pos - rows[r].seq->first, h.data() + r * e);
+      for (size_t r = begin; r < end; ++r) {
+        const int32_t id = rows[r].seq->tokens[rows[r].pos - rows[r].seq->first];
+        DequantRow(w.embedding.dense_type, w.embedding.data, static_cast<size_t>(id), e, h.data() + r * e);
+      }
     });
     for (size_t i = 0; i < c.layers; ++i) RunLayer(i, n);
 
@@ -379,20 +206,7 @@ struct Transformer::Impl {
       ++wanted;
     }
     if (wanted == 0) return;
-    FloatType type{};
-    (void)ToFloatType(w.head.type, &type);
-    pool.ParallelFor(c.vocab, 256, [&](size_t begin, size_t end, int) {
-      k.dense[static_cast<int>(type)]({.w = w.head.data,
-                                       .k = e,
-                                       .row_begin = begin,
-                                       .row_end = end,
-                                       .x = final_rows.data(),
-                                       .x_stride = e,
-                                       .tokens = wanted,
-                                       .y = logits,
-                                       .y_stride = c.vocab,
-                                       .bias = w.head.bias});
-    });
+    projector.Dense(w.head, final_rows.data(), e, wanted, logits, c.vocab);
   }
 };
 
