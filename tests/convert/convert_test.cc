@@ -2,10 +2,14 @@
 // What a conversion writes, value by value, and that a conversion that fails leaves nothing.
 #include "wf/convert/convert.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/catch.h"
 #include "tests/convert/checkpoint.h"
+#include "tests/convert/conversion.h"
+#include "tests/convert/effective.h"
+#include "tests/convert/plan_helpers.h"
 #include "wf/convert/source-impl.h"
 #include "wf/formats/gguf.h"
 #include "wf/quant/ternary.h"
@@ -13,39 +17,50 @@
 namespace wf {
 namespace {
 
+using test::As;
 using test::Bf16;
 using test::Checkpoint;
+using test::Conversion;
 using test::F32;
 using test::Noise;
+using test::Source;
 using test::SourceTensor;
 using test::TempDir;
 using test::Trit;
+using test::Values;
 
-// The ternary values and the scale that a plan's tensor gives.
+// The ternary values and scales that a plan's tensor gives.
 struct Ternary {
   std::vector<int> values;
-  float scale = 0;
+  std::vector<float> scales;
+  float scale = 0;  // the first
   std::string form;
 };
+Ternary ReadTernary(const PlannedTensor& planned) {
+  detail::PieceRunner runner(2);
+  const Result<detail::TernarySource> s =
+      detail::TernarySource::Open(planned, nullptr, &runner, [](uint64_t) { return OkStatus(); });
+  INFO(s.status().message());
+  REQUIRE(s.ok());
+  std::vector<int8_t> values(planned.elements());
+  REQUIRE(s->Read(0, values.size(), values.data()).ok());
+  return {{values.begin(), values.end()}, s->scales(), s->scales()[0], s->form()};
+}
 Ternary ReadTernary(const SourceTensor& t, uint64_t out, uint64_t in, ConvertOp op, float scale = 0) {
-  SafetensorsTensor source;
-  source.name = "w";
-  source.type =
-      t.dtype == "U8" ? SafetensorsType::kU8 : (t.dtype == "F32" ? SafetensorsType::kF32 : SafetensorsType::kBF16);
-  source.shape = t.shape;
-  source.data = reinterpret_cast<const uint8_t*>(t.bytes.data());
-  source.bytes = t.bytes.size();
+  const CheckpointTensor source = Source(t);
   PlannedTensor planned;
   planned.ne = {in, out};
   planned.op = op;
-  planned.source = &source;
-  planned.scale = scale;
-  Result<detail::TernarySource> s = detail::TernarySource::Open(planned, nullptr, [](uint64_t) { return OkStatus(); });
+  planned.parts = {PlannedPart{&source, 0, scale}};
+  return ReadTernary(planned);
+}
+std::vector<float> ReadFloats(const PlannedTensor& planned) {
+  const Result<detail::FloatSource> s = detail::FloatSource::Open(planned);
   INFO(s.status().message());
   REQUIRE(s.ok());
-  std::vector<int8_t> values(out * in);
-  REQUIRE(s->Read(0, values.data()).ok());
-  return {{values.begin(), values.end()}, s->scale(), s->form()};
+  std::vector<float> v(planned.elements());
+  REQUIRE(s->Read(0, v).ok());
+  return v;
 }
 
 TEST_CASE("packed bytes are blocks of rows, low bits first (formats.md 3.8)") {
@@ -89,48 +104,118 @@ TEST_CASE("values that are ternary already keep their magnitude as scale") {
   CHECK(zeros.values == std::vector<int>(8, 0));
 }
 
-// A conversion to `out` in the checkpoint's own scratch folder.
-struct Conversion {
-  TempDir dir;
-  Result<ConvertReport> report = InternalError("not run");
-  std::string output;
-  explicit Conversion(const Checkpoint& c, OutType type, ConvertObserver* observer = nullptr)
-      : output(dir / "out.gguf") {
-    const Result<ConvertPlan> plan = PlanConversion(c.Write(dir), type);
-    report = plan.ok() ? ExecuteConversion(*plan, output, observer) : plan.status();
-  }
-  Gguf File() const {
-    INFO(report.status().message());
-    REQUIRE(report.ok());
-    Result<Gguf> g = Gguf::Open(output);
-    INFO(g.status().message());
-    REQUIRE(g.ok());
-    return *std::move(g);
-  }
-  // Only the checkpoint is there.
-  bool Clean() const { return dir.Names() == std::vector<std::string>{"model"}; }
-};
+TEST_CASE("rows of heads are interleaved whole, of matrices and of vectors") {
+  // Two heads of four rows: 0 1 2 3 become 0 2 1 3.
+  const SourceTensor t = F32({8, 3}, [](uint64_t i) { return static_cast<float>(i / 3); });
+  const CheckpointTensor source = Source(t), bias = Source(F32({8}, [](uint64_t i) { return static_cast<float>(i); }));
+  PlannedTensor planned;
+  planned.ne = {3, 8};
+  planned.permute_heads = 2;
+  planned.parts = {PlannedPart{&source, 0, 0}};
+  const std::vector<float> rows = ReadFloats(planned);
+  const float order[] = {0, 2, 1, 3, 4, 6, 5, 7};
+  for (size_t i = 0; i < rows.size(); ++i) CHECK(rows[i] == order[i / 3]);
+  planned.permute_heads = 3;
+  CHECK_FALSE(detail::FloatSource::Open(planned).ok());
 
-std::vector<float> Values(const Gguf& g, const std::string& name) {
-  const GgufTensor* t = g.FindTensor(name);
-  REQUIRE(t != nullptr);
-  std::vector<float> v;
-  for (uint64_t i = 0; i < t->elements(); ++i) {
-    switch (t->type) {
-      case TensorType::kF32:
-        v.push_back(LoadLe<float>(t->data + 4 * i));
-        break;
-      case TensorType::kF16:
-        v.push_back(F32FromF16(LoadLe<uint16_t>(t->data + 2 * i)));
-        break;
-      case TensorType::kBF16:
-        v.push_back(F32FromBf16(LoadLe<uint16_t>(t->data + 2 * i)));
-        break;
-      default:
-        v.push_back((static_cast<float>(I2sCode(t->data, i)) - 1) * LoadLe<float>(t->data + t->elements() / 4));
+  const SourceTensor signs = F32({8, 3}, [](uint64_t i) { return static_cast<float>(Trit(i)); });
+  const CheckpointTensor ternary = Source(signs);
+  planned.permute_heads = 2;
+  planned.op = ConvertOp::kTernary;
+  planned.parts = {PlannedPart{&ternary, 0, 0}};
+  const Ternary r = ReadTernary(planned);
+  for (size_t i = 0; i < r.values.size(); ++i) {
+    CHECK(r.values[i] == Trit(static_cast<uint64_t>(order[i / 3]) * 3 + i % 3));
+  }
+}
+
+TEST_CASE("a bias of interleaved heads is interleaved like its rows") {
+  const SourceTensor t = F32({8}, [](uint64_t i) { return static_cast<float>(i); });
+  const CheckpointTensor source = Source(t);
+  PlannedTensor planned;
+  planned.ne = {8};
+  planned.permute_heads = 2;
+  planned.parts = {PlannedPart{&source, 0, 0}};
+  CHECK(ReadFloats(planned) == std::vector<float>{0, 2, 1, 3, 4, 6, 5, 7});
+}
+
+TEST_CASE("experts have scales of their own, in one source or in several") {
+  const SourceTensor fused = F32({3, 2, 4}, [](uint64_t i) {  // expert x: magnitude x + 1
+    return static_cast<float>(i / 8 + 1) * static_cast<float>(Trit(i));
+  });
+  const CheckpointTensor source = Source(fused);
+  PlannedTensor planned;
+  planned.ne = {4, 2, 2};
+  planned.op = ConvertOp::kTernarise;
+  planned.parts = {PlannedPart{&source, 4, 0}, PlannedPart{&source, 0, 0}};  // the last, then the first
+  const Ternary r = ReadTernary(planned);
+  CHECK(r.scales == std::vector<float>{3, 1});
+  for (uint64_t i = 0; i < 16; ++i) CHECK(r.values[i] == Trit(i < 8 ? 16 + i : i - 8));
+}
+
+TEST_CASE("sgl-kernel's rows are unpacked as groups of 128 (formats.md 7.3)") {
+  SourceTensor t{"U8", {2, 32}, std::string(64, '\0')};
+  for (uint64_t e = 0; e < 256; ++e) {
+    const int code = Trit(e) + 1;
+    t.bytes[e / 128 * 32 + e % 32] =
+        static_cast<char>(t.bytes[e / 128 * 32 + e % 32] | code << (6 - 2 * (e % 128 / 32)));
+  }
+  const CheckpointTensor source = Source(t);
+  PlannedTensor planned;
+  planned.ne = {128, 2};
+  planned.op = ConvertOp::kUnpack;
+  planned.packed = PackedForm::kI2sRows;
+  planned.parts = {PlannedPart{&source, 0, 0.5f}};
+  const Ternary r = ReadTernary(planned);
+  CHECK(r.scale == 0.5f);
+  for (uint64_t e = 0; e < 256; ++e) CHECK(r.values[e] == Trit(e));
+}
+
+TEST_CASE(
+    "fake-quantised factors are rounded in groups of 32 of the source, before they are transposed and multiplied") {
+  const SourceTensor t = F32({20, 4}, [](uint64_t i) { return Noise(i); });  // two groups and a half
+  const CheckpointTensor source = Source(t);
+  PlannedTensor planned;
+  planned.ne = {20, 4};
+  planned.op = ConvertOp::kTranspose;
+  planned.factor = 2;
+  planned.fake_bits = 4;
+  planned.parts = {PlannedPart{&source, 0, 0}};
+  const std::vector<float> v = ReadFloats(planned);
+  for (uint64_t i = 0; i < 80; ++i) {
+    float largest = 0;
+    for (uint64_t j = i / 32 * 32; j < std::min<uint64_t>(80, i / 32 * 32 + 32); ++j) {
+      largest = std::max(largest, std::fabs(Noise(j)));
+    }
+    const float scale = largest / 7;
+    const float q = std::min(7.0f, std::max(-8.0f, std::nearbyint(Noise(i) / scale)));
+    CHECK(v[i % 4 * 20 + i / 4] == 2 * (q * scale));
+  }
+}
+
+TEST_CASE("ternarising by words is ternarising by division") {
+  // Around half of the scale, where rounding decides, for scales of all sizes.
+  for (const float scale : {1.0f, 0.1f, 3.0e-5f, 1.7e-38f, 1.0e30f, 0.0234375f}) {
+    std::vector<float> w;
+    for (uint32_t i = 0; i < 64; ++i) {
+      const uint32_t half = std::bit_cast<uint32_t>(scale / 2);
+      w.push_back(std::bit_cast<float>(half - 32 + i));
+      w.push_back(-w.back());
+      w.push_back(std::bit_cast<float>((half - (32u << 16) + (i << 16)) & 0xffff0000u));
+    }
+    w.push_back(0);
+    w.push_back(-0.0f);
+    const SourceTensor as_f32 = F32({w.size()}, [&](uint64_t i) { return w[i]; });
+    const SourceTensor as_bf16 = Bf16({w.size()}, [&](uint64_t i) { return w[i]; });
+    for (const SourceTensor* t : {&as_f32, &as_bf16}) {
+      const CheckpointTensor source = Source(*t);
+      std::vector<int8_t> found(w.size());
+      REQUIRE(detail::TernariseRun(source, 0, w.size(), scale, found.data()).ok());
+      size_t wrong = 0;
+      for (size_t i = 0; i < w.size(); ++i) wrong += found[i] == Ternarise(detail::FloatAt(source, i), scale) ? 0 : 1;
+      CHECK(wrong == 0);
     }
   }
-  return v;
 }
 
 TEST_CASE("low-rank factors keep their values, V transposed where it was not") {
@@ -163,7 +248,7 @@ TEST_CASE("weight_quantized goes before weight, which may be empty") {
       Bf16({64, 64}, [](uint64_t i) { return 0.25f * static_cast<float>(Trit(i)); });
   c.tensors[Checkpoint::Q("weight")] = {"BF16", {0}, ""};
   const Conversion done(c, OutType::kI2_S);
-  const std::vector<float> w = Values(done.File(), "blk.0.attn_q.weight");
+  const std::vector<float> w = test::Ternary(done.File(), "blk.0.attn_q").Floats();
   size_t wrong = 0;
   for (uint64_t i = 0; i < w.size(); ++i) wrong += w[i] == 0.25f * static_cast<float>(Trit(i)) ? 0 : 1;
   CHECK(wrong == 0);
@@ -288,7 +373,7 @@ TEST_CASE("a cancelled conversion leaves nothing, and says so") {
 TEST_CASE("a full disk is an error that names the file, and leaves nothing") {
   const TempDir dir;
   const std::string folder = Checkpoint().Write(dir), output = dir / "out.gguf";
-  const Result<ConvertPlan> plan = PlanConversion(folder, OutType::kI2_S);
+  const Result<ConvertPlan> plan = PlanConversion(folder, As(OutType::kI2_S));
   REQUIRE(plan.ok());
   Status s;
   {
@@ -303,7 +388,7 @@ TEST_CASE("a full disk is an error that names the file, and leaves nothing") {
 TEST_CASE("an output that is a folder, in no folder, or a part of the checkpoint is refused") {
   const TempDir dir;
   const std::string folder = Checkpoint().Write(dir);
-  const Result<ConvertPlan> plan = PlanConversion(folder, OutType::kI2_S);
+  const Result<ConvertPlan> plan = PlanConversion(folder, As(OutType::kI2_S));
   REQUIRE(plan.ok());
   const std::string before = test::ReadFile(folder + "/config.json");
   CHECK_THAT(ExecuteConversion(*plan, folder).status().message(), Catch::Contains("is a folder, expected a file name"));
@@ -321,7 +406,7 @@ TEST_CASE("an older output is replaced by success and kept by failure") {
   test::WriteFile(output, "old");
   Stopper stopper;
   stopper.stop = true;
-  const Result<ConvertPlan> plan = PlanConversion(folder, OutType::kI2_S);
+  const Result<ConvertPlan> plan = PlanConversion(folder, As(OutType::kI2_S));
   REQUIRE(plan.ok());
   CHECK_FALSE(ExecuteConversion(*plan, output, &stopper).ok());
   CHECK(test::ReadFile(output) == "old");

@@ -1,205 +1,214 @@
 // SPDX-License-Identifier: Apache-2.0
-// The plan of a conversion: which tensors come out of which, and what is refused before a weight is read.
-#include "tests/catch.h"
-#include "tests/convert/checkpoint.h"
-#include "wf/convert/convert.h"
+// The plan of a conversion: which tensors come out of which, under which name, type and operation.
+#include "tests/convert/plan_helpers.h"
+#include "wf/convert/metadata-impl.h"
+#include "wf/convert/source-impl.h"
+#include "wf/formats/gguf_writer.h"
 
 namespace wf {
 namespace {
 
+using test::As;
 using test::Bf16;
 using test::Checkpoint;
+using test::Find;
+using test::Get;
+using test::HasNotice;
+using test::MustPlan;
 using test::Noise;
 using test::TempDir;
+using test::WhyNot;
+using Shape = std::vector<uint64_t>;
 
-Result<ConvertPlan> Plan(const Checkpoint& c, OutType type = OutType::kI2_S) {
-  const TempDir dir;
-  return PlanConversion(c.Write(dir), type);
-}
-ConvertPlan MustPlan(const Checkpoint& c, OutType type = OutType::kI2_S) {
-  Result<ConvertPlan> r = Plan(c, type);
-  INFO(r.status().message());
-  REQUIRE(r.ok());
-  return *std::move(r);
-}
-std::string WhyNot(const Checkpoint& c, OutType type = OutType::kI2_S) {
-  const Result<ConvertPlan> r = Plan(c, type);
-  return r.ok() ? "planned" : r.status().message();
-}
-const PlannedTensor* Find(const ConvertPlan& p, const std::string& name) {
-  for (const PlannedTensor& t : p.tensors) {
-    if (t.name == name) return &t;
-  }
-  return nullptr;
+std::string Names(const ConvertPlan& p) {
+  std::string names;
+  for (const PlannedTensor& t : p.tensors) names += t.name + " ";
+  return names;
 }
 
 TEST_CASE("a checkpoint of bf16 masters becomes embedding, norms and ternary projections, layer by layer") {
   const ConvertPlan p = MustPlan({});
-  std::string names;
-  for (const PlannedTensor& t : p.tensors) names += t.name + " ";
-  CHECK(names ==
+  CHECK(Names(p) ==
         "token_embd.weight blk.0.attn_norm.weight blk.0.attn_q.weight blk.0.attn_k.weight blk.0.attn_v.weight "
         "blk.0.attn_sub_norm.weight blk.0.attn_output.weight blk.0.ffn_norm.weight blk.0.ffn_gate.weight "
         "blk.0.ffn_up.weight blk.0.ffn_sub_norm.weight blk.0.ffn_down.weight output_norm.weight ");
-  const PlannedTensor* down = Find(p, "blk.0.ffn_down.weight");
-  CHECK(down->ne == std::vector<uint64_t>{96, 64});  // innermost first
-  CHECK(down->type == TensorType::kI2_S);
-  CHECK(down->op == ConvertOp::kTernarise);
-  CHECK(down->bytes == 96 * 64 / 4 + 32);
-  CHECK(Find(p, "token_embd.weight")->type == TensorType::kF16);
-  CHECK(Find(p, "output_norm.weight")->type == TensorType::kF32);
+  CHECK(p.config.architecture == "bitnet-b1.58");
+  const PlannedTensor& down = Get(p, "blk.0.ffn_down.weight");
+  CHECK(down.ne == Shape{96, 64});  // innermost first
+  CHECK(down.type == TensorType::kI2_S);
+  CHECK(down.op == ConvertOp::kTernarise);
+  CHECK(down.bytes == 96 * 64 / 4 + 32);
+  CHECK(Get(p, "token_embd.weight").type == TensorType::kF16);
+  CHECK(Get(p, "output_norm.weight").type == TensorType::kF32);
   CHECK(p.sub_norm_eps < 0);
   CHECK(p.name == "model");  // the folder
+  CHECK(p.notices.empty());
 }
 
-TEST_CASE("each outtype has its types of projections and embedding; norms stay F32") {
+TEST_CASE("the activation, the model type and the sub-norms decide the architecture") {
+  const auto architecture = [](const Checkpoint& c, Peer peer = Peer::kNone) {
+    return MustPlan(c, As(OutType::kF16, peer)).config.architecture;
+  };
+  Checkpoint c;
+  for (const char* type : {"bitnet", "llama", "qwen2"}) {  // relu2: whatever the names say
+    c.config["model_type"] = "\"" + std::string(type) + "\"";
+    c.tensors[Checkpoint::Q("bias")] = c.tensors[Checkpoint::Layer("self_attn.k_proj.bias")] =
+        c.tensors[Checkpoint::Layer("self_attn.v_proj.bias")] = Bf16({64}, Noise);
+    c.tensors[Checkpoint::Layer("self_attn.k_proj.bias")].shape = {32};
+    c.tensors[Checkpoint::Layer("self_attn.k_proj.bias")].bytes.resize(64);
+    c.tensors[Checkpoint::Layer("self_attn.v_proj.bias")] = c.tensors[Checkpoint::Layer("self_attn.k_proj.bias")];
+    CHECK(architecture(c) == "bitnet-b1.58");
+  }
+  c = {};
+  c.config["hidden_act"] = "\"silu\"";
+  CHECK(architecture(c) == "bitnet");
+  c.config["model_type"] = "\"llama\"";  // as 1bitLLM's say
+  CHECK(architecture(c) == "llama");
+  CHECK(architecture(c, Peer::kLlamaCpp) == "bitnet");  // where alone the peer has sub-norms
+  c.tensors.erase(Checkpoint::Layer("self_attn.attn_sub_norm.weight"));
+  c.tensors.erase(Checkpoint::Layer("mlp.ffn_sub_norm.weight"));
+  CHECK(architecture(c) == "llama");
+  c.config["model_type"] = "\"bitnet\"";
+  CHECK(architecture(c) == "llama");  // `bitnet` has both norms
+  CHECK(architecture(Checkpoint::Of("Qwen2ForCausalLM")) == "qwen2");
+  CHECK(architecture(Checkpoint::Of("MistralForCausalLM")) == "llama");
+}
+
+TEST_CASE("each outtype has its types of projections and of the rest; norms stay F32") {
+  const Checkpoint c = Checkpoint::Of("LlamaForCausalLM", {.embedding = 256, .ffn = 256, .head_dim = 128});
   const struct {
     OutType out;
     TensorType projection, embedding;
   } rows[] = {{OutType::kF32, TensorType::kF32, TensorType::kF32},
               {OutType::kF16, TensorType::kF16, TensorType::kF16},
               {OutType::kBF16, TensorType::kBF16, TensorType::kBF16},
-              {OutType::kI2_S, TensorType::kI2_S, TensorType::kF16}};
+              {OutType::kI2_S, TensorType::kI2_S, TensorType::kF16},
+              {OutType::kTQ1_0, TensorType::kTQ1_0, TensorType::kF16},
+              {OutType::kTQ2_0, TensorType::kTQ2_0, TensorType::kF16},
+              {OutType::kIQ2_BN, TensorType::kIQ2_BN, TensorType::kF16},
+              {OutType::kQ2_0, TensorType::kQ2_0, TensorType::kF16}};
   for (const auto& r : rows) {
-    const ConvertPlan p = MustPlan({}, r.out);
-    CHECK(Find(p, "blk.0.attn_q.weight")->type == r.projection);
-    CHECK(Find(p, "token_embd.weight")->type == r.embedding);
-    CHECK(Find(p, "blk.0.attn_norm.weight")->type == TensorType::kF32);
+    INFO(kOutTypeNames[static_cast<size_t>(r.out)]);
+    const ConvertPlan p = MustPlan(c, As(r.out));
+    CHECK(Get(p, "blk.0.attn_q.weight").type == r.projection);
+    CHECK(Get(p, "token_embd.weight").type == r.embedding);
+    CHECK(Get(p, "output.weight").type == r.embedding);
+    CHECK(Get(p, "blk.0.attn_norm.weight").type == TensorType::kF32);
   }
-  CHECK(*ParseOutType("bf16") == OutType::kBF16);
-  CHECK(ParseOutType("q4_0").status().message() == "unknown outtype 'q4_0'; known: f32, f16, bf16, i2_s");
+  ConvertOptions o = As(OutType::kTQ2_0);
+  o.embedding_type = TensorType::kQ4_K;
+  CHECK(Get(MustPlan(c, o), "output.weight").type == TensorType::kQ4_K);  // the embedding's
+  o.head_type = TensorType::kQ6_K;
+  CHECK(Get(MustPlan(c, o), "token_embd.weight").type == TensorType::kQ4_K);
+  CHECK(Get(MustPlan(c, o), "output.weight").type == TensorType::kQ6_K);
+  CHECK(Get(MustPlan(c, o), "output.weight").bytes == 2048 * 210);
 }
 
-TEST_CASE("SubLN pairs become norms with epsilon 1e-6, on all seven projections if need be") {
-  Checkpoint c;
-  c.config["architectures"] = R"(["BitnetForCausalLM"])";
-  c.Rename(Checkpoint::Layer("self_attn.attn_sub_norm.weight"), Checkpoint::Layer("self_attn.o_proj.0.weight"));
-  c.Rename(Checkpoint::Layer("self_attn.o_proj.weight"), Checkpoint::Layer("self_attn.o_proj.1.weight"));
-  c.Rename(Checkpoint::Layer("mlp.ffn_sub_norm.weight"), Checkpoint::Layer("mlp.down_proj.0.weight"));
-  c.Rename(Checkpoint::Layer("mlp.down_proj.weight"), Checkpoint::Layer("mlp.down_proj.1.weight"));
-  ConvertPlan p = MustPlan(c);
-  CHECK(p.sub_norm_eps == 1e-6f);
-  CHECK(Find(p, "blk.0.attn_sub_norm.weight")->source->name == "model.layers.0.self_attn.o_proj.0.weight");
-  CHECK(Find(p, "blk.0.ffn_sub_norm.weight") != nullptr);
-  for (const char* proj :
-       {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"}) {
-    c.Rename(Checkpoint::Layer(std::string(proj) + ".weight"), Checkpoint::Layer(std::string(proj) + ".1.weight"));
-    c.tensors[Checkpoint::Layer(std::string(proj) + ".0.weight")] = Bf16({64}, Noise);
+TEST_CASE("auto is I2_S for rows of whole groups, else the packed type that fits everything, else BF16") {
+  const auto resolved = [](uint64_t embedding, uint64_t ffn, Peer peer = Peer::kNone) {
+    const Checkpoint c = Checkpoint::Of("LlamaForCausalLM", {.embedding = embedding, .ffn = ffn, .head_dim = 64});
+    return MustPlan(c, As(OutType::kAuto, peer)).options.outtype;
+  };
+  CHECK(resolved(128, 256) == OutType::kI2_S);
+  CHECK(resolved(128, 192) == OutType::kIQ2_BN);
+  CHECK(resolved(128, 160) == OutType::kI2_S);  // 128 * 160 weights are groups, though rows of 160 are not
+  CHECK(resolved(72, 99) == OutType::kBF16);
+  CHECK(resolved(128, 256, Peer::kLlamaCpp) == OutType::kQ2_0);
+  CHECK(resolved(128, 160, Peer::kLlamaCpp) == OutType::kF16);
+  CHECK(resolved(128, 256, Peer::kIk) == OutType::kF16);  // rows below 512
+  const Checkpoint wide = Checkpoint::Of("LlamaForCausalLM", {.embedding = 512, .ffn = 512, .head_dim = 256});
+  CHECK(MustPlan(wide, As(OutType::kAuto, Peer::kLlamaCpp)).options.outtype == OutType::kTQ2_0);
+  CHECK(MustPlan(wide, As(OutType::kAuto, Peer::kIk)).options.outtype == OutType::kIQ2_BN);
+}
+
+TEST_CASE("llama's q and k are permuted by heads: weights, biases and low-rank U, nothing else") {
+  Checkpoint c = Checkpoint::Of("LlamaForCausalLM");
+  c.config["attention_bias"] = "true";
+  for (const auto& [projection, rows] : {std::pair{"q", 64u}, {"k", 32u}, {"v", 32u}, {"o", 64u}}) {
+    const std::string hf = Checkpoint::Layer("self_attn." + std::string(projection) + "_proj.");
+    c.tensors[hf + "bias"] = Bf16({rows}, Noise);
+    c.tensors[hf + "lrc_U"] = Bf16({rows, 4}, Noise);
+    c.tensors[hf + "lrc_V"] = Bf16({64, 4}, Noise);
   }
-  p = MustPlan(c);
-  for (const char* norm :
-       {"attn_q_norm_in", "attn_k_norm_in", "attn_v_norm_in", "ffn_gate_norm_in", "ffn_up_norm_in"}) {
-    CHECK(Find(p, std::string("blk.0.") + norm + ".weight") != nullptr);
-  }
-}
-
-TEST_CASE("norms whose epsilons differ are refused: the file has one") {
-  Checkpoint c;
-  c.Rename(Checkpoint::Q("weight"), Checkpoint::Q("1.weight"));
-  c.tensors[Checkpoint::Q("0.weight")] = Bf16({64}, Noise);  // 1e-6 beside rms_norm_eps 1e-5
-  CHECK_THAT(WhyNot(c), Catch::Contains("norms with different epsilons are not supported"));
-  c.config["rms_norm_eps"] = "1e-6";
-  MustPlan(c);
-}
-
-TEST_CASE("a second norm on one projection is refused") {
-  Checkpoint c;
-  c.tensors[Checkpoint::Layer("self_attn.o_proj.rms_norm.weight")] = Bf16({64}, Noise);
-  CHECK_THAT(WhyNot(c), Catch::Contains("are two norms for one projection"));
-}
-
-TEST_CASE("low-rank factors in every spelling become lrc_u {rank, out} and lrc_v {in, rank}") {
-  Checkpoint c;
-  const std::string k = Checkpoint::Layer("self_attn.k_proj.");
-  c.tensors[Checkpoint::Q("lrc_U")] = Bf16({64, 8}, Noise);
-  c.tensors[Checkpoint::Q("lrc_V")] = Bf16({64, 8}, Noise);
-  c.tensors[k + "lrc_U_linear.weight"] = Bf16({32, 4}, Noise);
-  c.tensors[k + "lrc_V_linear.weight"] = Bf16({4, 64}, Noise);  // transposed already
   const ConvertPlan p = MustPlan(c);
-  CHECK(Find(p, "blk.0.attn_q.lrc_u.weight")->ne == std::vector<uint64_t>{8, 64});
-  CHECK(Find(p, "blk.0.attn_q.lrc_v.weight")->ne == std::vector<uint64_t>{64, 8});
-  CHECK(Find(p, "blk.0.attn_q.lrc_v.weight")->op == ConvertOp::kTranspose);
-  CHECK(Find(p, "blk.0.attn_k.lrc_u.weight")->ne == std::vector<uint64_t>{4, 32});
-  CHECK(Find(p, "blk.0.attn_k.lrc_v.weight")->ne == std::vector<uint64_t>{64, 4});
-  CHECK(Find(p, "blk.0.attn_k.lrc_v.weight")->op == ConvertOp::kFloat);
-  CHECK(Find(p, "blk.0.attn_k.lrc_v.weight")->type == TensorType::kF16);
-  CHECK(Find(MustPlan(c, OutType::kBF16), "blk.0.attn_k.lrc_v.weight")->type == TensorType::kBF16);
-
-  c.tensors.erase(k + "lrc_U_linear.weight");
-  CHECK_THAT(WhyNot(c), Catch::Contains("k_proj.lrc_V_linear.weight': the other low-rank factor is missing"));
-  c.tensors[k + "lrc_U_linear.weight"] = Bf16({32, 5}, Noise);
-  CHECK_THAT(WhyNot(c), Catch::Contains("lrc_V_linear.weight': expected shape [5, 64], found [4, 64]"));
-  c.tensors[k + "lrc_U_linear.weight"] = Bf16({32, 33}, Noise);
-  CHECK_THAT(WhyNot(c), Catch::Contains("expected shape [32, rank] with a rank of 1 to 32, found [32, 33]"));
-}
-
-TEST_CASE("packed weights need a quarter of the rows, U8 and a usable scale") {
-  Checkpoint c;
-  c.config["quantization_config"] = R"({"quant_method": "bitnet", "linear_class": "autobitlinear"})";
-  c.tensors[Checkpoint::Q("weight")] = {"U8", {16, 64}, std::string(16 * 64, '\x55')};
-  CHECK_THAT(WhyNot(c), Catch::Contains("'model.layers.0.self_attn.q_proj.weight_scale' is missing"));
-  c.tensors[Checkpoint::Q("weight_scale")] = Bf16({1}, [](uint64_t) { return 0.5f; });
-  CHECK(Find(MustPlan(c), "blk.0.attn_q.weight")->scale == 0.5f);
-  CHECK(Find(MustPlan(c), "blk.0.attn_q.weight")->op == ConvertOp::kUnpack);
-  c.config["quantization_config"] = R"({"quant_method": "bitnet"})";  // bitlinear divides
-  CHECK(Find(MustPlan(c), "blk.0.attn_q.weight")->scale == 2.0f);
-  c.tensors[Checkpoint::Q("weight_scale")].shape = {};
-  CHECK(Find(MustPlan(c), "blk.0.attn_q.weight")->scale == 2.0f);
-  for (const float bad :
-       {0.0f, -1.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    c.tensors[Checkpoint::Q("weight_scale")] = Bf16({1}, [bad](uint64_t) { return bad; });
-    CHECK_THAT(WhyNot(c), Catch::Contains("q_proj.weight_scale': expected a finite scale above 0, found"));
+  const std::pair<const char*, uint64_t> heads[] = {
+      {"attn_q.weight", 2},  {"attn_q.bias", 2},         {"attn_q.lrc_u.weight", 2}, {"attn_k.weight", 1},
+      {"attn_k.bias", 1},    {"attn_k.lrc_u.weight", 1}, {"attn_q.lrc_v.weight", 0}, {"attn_k.lrc_v.weight", 0},
+      {"attn_v.weight", 0},  {"attn_v.bias", 0},         {"attn_v.lrc_u.weight", 0}, {"attn_output.weight", 0},
+      {"ffn_gate.weight", 0}};
+  for (const auto& [name, n] : heads) CHECK(Get(p, std::string("blk.0.") + name).permute_heads == n);
+  for (const char* other : {"Qwen2ForCausalLM", "Qwen3ForCausalLM"}) {
+    CHECK(Get(MustPlan(Checkpoint::Of(other)), "blk.0.attn_q.weight").permute_heads == 0);
   }
-  c.tensors[Checkpoint::Q("weight")].shape = {64, 16};
-  CHECK_THAT(WhyNot(c), Catch::Contains("expected shape [16, 64] (four rows of [64, 64] in a byte), found [64, 16]"));
+  CHECK(Get(MustPlan({}), "blk.0.attn_q.weight").permute_heads == 0);
+  CHECK(Get(MustPlan(Checkpoint::Of("MixtralForCausalLM")), "blk.0.attn_q.weight").permute_heads == 2);
 }
 
-TEST_CASE("missing tensors, wrong shapes and wrong types are named") {
-  Checkpoint c;
-  c.tensors.erase("model.norm.weight");
-  CHECK_THAT(WhyNot(c), Catch::Contains("tensor 'model.norm.weight' is missing"));
-  c = {};
-  c.tensors.erase(Checkpoint::Layer("mlp.up_proj.weight"));
-  CHECK_THAT(WhyNot(c), Catch::Contains("tensor 'model.layers.0.mlp.up_proj.weight' is missing"));
-  c = {};
-  c.tensors.erase(Checkpoint::Layer("self_attn.attn_sub_norm.weight"));
-  CHECK_THAT(WhyNot(c), Catch::Contains("'model.layers.0.self_attn.attn_sub_norm.weight' is missing"));
-  c = {};
-  c.tensors[Checkpoint::Q("weight")] = Bf16({32, 64}, Noise);
-  CHECK_THAT(WhyNot(c), Catch::Contains("model.safetensors: tensor 'model.layers.0.self_attn.q_proj.weight': expected "
-                                        "shape [64, 64], found [32, 64]"));
-  c = {};
-  c.config["vocab_size"] = "2000";
-  CHECK_THAT(WhyNot(c), Catch::Contains("'model.embed_tokens.weight': expected shape [2000, 64], found [2048, 64]"));
-  c = {};
-  c.tensors[Checkpoint::Q("weight")].dtype = "I16";
-  CHECK_THAT(WhyNot(c), Catch::Contains("expected dtype F32, F16, BF16 or (packed) U8, found I16"));
-  c = {};
-  c.tensors["model.norm.weight"].dtype = "I16";
-  CHECK_THAT(WhyNot(c), Catch::Contains("'model.norm.weight': expected dtype F32, F16 or BF16, found I16"));
+TEST_CASE("the permutation of one head of eight rows is 0 4 1 5 2 6 3 7 (formats.md 4.4)") {
+  Checkpoint c = Checkpoint::Of("LlamaForCausalLM", {.heads = 8, .kv_heads = 8, .head_dim = 8});
+  const ConvertPlan p = MustPlan(c, As(OutType::kF32));
+  const detail::RowMap map(Get(p, "blk.0.attn_q.weight"));
+  std::vector<uint64_t> rows;
+  for (uint64_t i = 0; i < 16; ++i) rows.push_back(map.SourceRow(i));
+  CHECK(rows == Shape{0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15});
 }
 
-TEST_CASE("left-over tensors are refused where they would change the result, and noted elsewhere") {
-  for (const char* name : {"model.layers.0.self_attn.q_norm.weight", "model.layers.0.self_attn.q_proj.lora_A.weight",
-                           "model.layers.0.self_attn.q_proj.salient_weight", "lm_head.bias", "model.layers.x.weight"}) {
-    Checkpoint c;
-    c.tensors[name] = Bf16({64}, Noise);
-    CHECK_THAT(WhyNot(c), Catch::Contains(std::string("tensor '") + name +
-                                          "' is not known, and leaving it out would change the result"));
-  }
-  Checkpoint c;
-  c.tensors["model.layers.1.input_layernorm.weight"] = Bf16({64}, Noise);
-  CHECK_THAT(WhyNot(c), Catch::Contains("belongs to layer 1, but num_hidden_layers is 1"));
-  c = {};
-  c.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = Bf16({16}, Noise);
-  c.tensors["value_head.weight"] = Bf16({64}, Noise);
-  CHECK(MustPlan(c).notices.size() == 2);
-  c = {};
-  c.tensors["module.model.norm.weight"] = Bf16({64}, Noise);
-  CHECK_THAT(WhyNot(c), Catch::Contains("stand for the same thing"));
+TEST_CASE("RoPE scaling llama3 becomes its factors (formats.md 4.4)") {
+  Checkpoint c = Checkpoint::Of("LlamaForCausalLM", {.head_dim = 64});
+  c.config["rope_theta"] = "500000";
+  c.config["rope_scaling"] = R"({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                 "original_max_position_embeddings": 8192})";
+  const auto check = [](const Checkpoint& model, std::vector<float> want) {
+    const ConvertPlan p = MustPlan(model);
+    const PlannedTensor& t = Get(p, "rope_freqs.weight");
+    CHECK(t.op == ConvertOp::kConstant);
+    CHECK(t.type == TensorType::kF32);
+    CHECK(t.ne == Shape{want.size()});
+    REQUIRE(t.values.size() == want.size());
+    for (size_t i = 0; i < want.size(); ++i) CHECK(t.values[i] == Approx(want[i]).epsilon(2e-5));
+  };
+  std::vector<float> want(15, 1.0f);
+  for (const float f : {1.6513f, 3.2923f, 9.6667f}) want.push_back(f);
+  want.insert(want.end(), 14, 32.0f);
+  check(c, want);
+  c = Checkpoint::Of("LlamaForCausalLM", {.head_dim = 128});
+  c.config["rope_theta"] = "500000";
+  c.config["rope_scaling"] = R"({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                 "original_max_position_embeddings": 8192})";
+  want.assign(29, 1.0f);
+  for (const float f : {1.2075f, 1.5534f, 2.0263f, 2.6945f, 3.6843f, 5.2573f}) want.push_back(f);
+  want.insert(want.end(), 29, 8.0f);
+  check(c, want);
+  CHECK(Find(MustPlan(Checkpoint::Of("LlamaForCausalLM")), "rope_freqs.weight") == nullptr);
 }
 
-TEST_CASE("a head of its own is left out only if it is the embedding or tied to it") {
+TEST_CASE("qwen3 has norms on q and k of one head, qwen2 has biases") {
+  ConvertPlan p = MustPlan(Checkpoint::Of("Qwen3ForCausalLM", {.head_dim = 64}));  // 2 heads of 64 in 64
+  CHECK(Get(p, "blk.0.attn_q_norm.weight").ne == Shape{64});
+  CHECK(Get(p, "blk.0.attn_k_norm.weight").type == TensorType::kF32);
+  CHECK(Get(p, "blk.0.attn_output.weight").ne == Shape{128, 64});
+  p = MustPlan(Checkpoint::Of("Qwen2ForCausalLM"));
+  CHECK(Get(p, "blk.0.attn_q.bias").ne == Shape{64});
+  CHECK(Get(p, "blk.0.attn_k.bias").type == TensorType::kF32);
+}
+
+TEST_CASE("a head of its own is output.weight; one that is the embedding is left out") {
+  Checkpoint c = Checkpoint::Of("LlamaForCausalLM");
+  CHECK(Get(MustPlan(c), "output.weight").ne == Shape{64, 2048});
+  c.config["tie_word_embeddings"] = "true";
+  CHECK(HasNotice(MustPlan(c), "'lm_head.weight' is kept"));
+  c.tensors["lm_head.weight"] = c.tensors["model.embed_tokens.weight"];
+  CHECK(Find(MustPlan(c), "output.weight") == nullptr);
+  CHECK(HasNotice(MustPlan(c), "'lm_head.weight' is left out: it is the embedding"));
+  ConvertOptions o;
+  o.head_type = TensorType::kQ8_0;  // of another type it is kept
+  CHECK(Get(MustPlan(c, o), "output.weight").type == TensorType::kQ8_0);
+  c.tensors.erase("lm_head.weight");
+  CHECK(Find(MustPlan(c), "output.weight") == nullptr);
+  CHECK(WhyNot(c, o) == "--head-type: the embedding is this model's head; use --embedding-type");
+}
+
+TEST_CASE("architectures that are always tied keep no head, unless it is another: then they refuse") {
   Checkpoint c;
   c.tensors["lm_head.weight"] = c.tensors["model.embed_tokens.weight"];
   c.config["tie_word_embeddings"] = "false";
@@ -208,49 +217,148 @@ TEST_CASE("a head of its own is left out only if it is the embedding or tied to 
   CHECK_THAT(WhyNot(c), Catch::Contains("'lm_head.weight' differs from the embedding"));
   c.config["tie_word_embeddings"] = "true";
   CHECK(MustPlan(c).notices.size() == 1);
-  c.config["tie_word_embeddings"] = "false";
-  c.tensors.erase("lm_head.weight");
-  CHECK_THAT(WhyNot(c), Catch::Contains("tie_word_embeddings is false"));
-  c.config.erase("tie_word_embeddings");
-  MustPlan(c);
 }
 
-TEST_CASE("I2_S refuses a tensor that is not a whole number of groups, and other outtypes take it") {
-  Checkpoint c;
-  c.config["intermediate_size"] = "99";  // 99 * 64 = 49.5 * 128
-  c.tensors[Checkpoint::Layer("mlp.gate_proj.weight")] = Bf16({99, 64}, Noise);
-  c.tensors[Checkpoint::Layer("mlp.up_proj.weight")] = Bf16({99, 64}, Noise);
-  c.tensors[Checkpoint::Layer("mlp.down_proj.weight")] = Bf16({64, 99}, Noise);
-  c.tensors[Checkpoint::Layer("mlp.ffn_sub_norm.weight")] = Bf16({99}, Noise);
-  CHECK_THAT(WhyNot(c), Catch::Contains("mlp.gate_proj.weight': I2_S cannot hold it: [99, 64] has 6336 weights, not a "
-                                        "multiple of 128; use --outtype f16, bf16 or f32"));
-  MustPlan(c, OutType::kF16);
-}
-
-TEST_CASE("tokenizer and embedding must fit each other") {
-  Checkpoint c;
-  c.files.erase("tokenizer.json");
-  CHECK_THAT(WhyNot(c), Catch::Contains("tokenizer: ") && Catch::Contains("tokenizer.json"));
-  c = {};
-  c.config["vocab_size"] = "2000";
-  c.tensors["model.embed_tokens.weight"] = Bf16({2000, 64}, Noise);
-  CHECK_THAT(WhyNot(c), Catch::Contains("tokenizer.json: has 2048 tokens, but config.json's vocab_size is 2000"));
-  c.config["vocab_size"] = "2100";
-  c.config["mask_token_id"] = "2099";
-  c.tensors["model.embed_tokens.weight"] = Bf16({2100, 64}, Noise);
-  const ConvertPlan p = MustPlan(c);  // padded
-  CHECK(p.vocab.tokens.size() == 2100);
-  CHECK(p.vocab.mask_id == 2099);
-}
-
-TEST_CASE("a folder with PyTorch weights only says what is needed") {
+TEST_CASE("metadata: keys of an architecture with experts, RoPE scaling and diffusion") {
   const TempDir dir;
-  const std::string folder = Checkpoint().Write(dir);
+  Checkpoint c = Checkpoint::Of("Qwen3MoeForCausalLM");
+  c.config["rope_scaling"] = R"({"type": "linear", "factor": 4})";
+  c.config["rms_norm_eps"] = "1e-6";
+  ConvertOptions o = As(OutType::kIQ2_BN);
+  o.diffusion_style = "causal";
+  o.block_size = 32;
+  o.sub_block_size = 8;
+  o.threshold = 0.5f;
+  o.vocab_only = true;
+  Result<ConvertPlan> plan = PlanConversion(c.Write(dir), o);
+  INFO(plan.status().message());
+  REQUIRE(plan.ok());
+  CHECK(plan->tensors.empty());
+  GgufWriter w;
+  detail::DescribeFile(*plan, &w);
+  REQUIRE(w.Begin(dir / "out.gguf").ok());
+  REQUIRE(w.Finish().ok());
+  const std::string bytes = test::ReadFile(dir / "out.gguf");
+  CHECK(bytes.size() == plan->file_bytes);
+  const Result<Gguf> g = Gguf::Open(dir / "out.gguf");
+  REQUIRE(g.ok());
+  const auto number = [&](const char* key) { return *g->GetUint(std::string("qwen3moe.") + key); };
+  CHECK(*g->GetString("general.architecture") == "qwen3moe");
+  CHECK(*g->GetUint("general.file_type") == 137);
+  CHECK(number("attention.head_count") == 2);
+  CHECK(number("attention.head_count_kv") == 1);
+  CHECK(number("attention.key_length") == 32);
+  CHECK(number("attention.value_length") == 32);
+  CHECK(number("rope.dimension_count") == 32);
+  CHECK(number("feed_forward_length") == 128);
+  CHECK(number("expert_count") == 4);
+  CHECK(number("expert_used_count") == 2);
+  CHECK(number("expert_feed_forward_length") == 64);
+  CHECK(g->Find("qwen3moe.expert_shared_feed_forward_length") == nullptr);
+  CHECK(*g->GetBoolOr("qwen3moe.expert_weights_norm", false));
+  CHECK(*g->GetString("qwen3moe.rope.scaling.type") == "linear");
+  CHECK(*g->GetFloat("qwen3moe.rope.scaling.factor") == 4);
+  CHECK(*g->GetBoolOr("qwen3moe.bitlinear", false));
+  CHECK(*g->GetString("qwen3moe.diffusion.style") == "causal");
+  CHECK(number("diffusion.block_size") == 32);
+  CHECK(number("diffusion.sub_block_size") == 8);
+  CHECK(*g->GetFloat("qwen3moe.diffusion.threshold") == 0.5);
+  CHECK(number("vocab_size") == 2048);
+  CHECK(*g->GetUint("tokenizer.ggml.mask_token_id") == 2047);  // <|mask|>, by its name
+}
+
+TEST_CASE("the vocabulary of a folder without weights can be converted alone") {
+  const TempDir dir;
+  const std::string folder = Checkpoint::Of("LlamaForCausalLM").Write(dir);
   std::filesystem::remove(folder + "/model.safetensors");
-  CHECK_THAT(PlanConversion(folder, OutType::kI2_S).status().message(), Catch::Contains("no *.safetensors file"));
-  test::WriteFile(folder + "/pytorch_model.bin", "PK");
-  CHECK_THAT(PlanConversion(folder, OutType::kI2_S).status().message(),
-             Catch::Contains("has only PyTorch .bin weights, *.safetensors are needed"));
+  ConvertOptions o;
+  CHECK_FALSE(PlanConversion(folder, o).ok());
+  o.vocab_only = true;
+  const Result<ConvertPlan> p = PlanConversion(folder, o);
+  REQUIRE(p.ok());
+  CHECK(p->config.architecture == "llama");
+  CHECK(p->vocab.tokens.size() == 2048);
+}
+
+TEST_CASE("sgl-kernel's format keeps the checkpoint's names and layout, everything else F32") {
+  Checkpoint c = Checkpoint::Of("LlamaForCausalLM", {.embedding = 128, .ffn = 256, .head_dim = 64});
+  c.config["rope_scaling"] = R"({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                 "original_max_position_embeddings": 8192})";
+  c.tensors[Checkpoint::Q("lrc_U")] = Bf16({128, 4}, Noise);
+  c.tensors[Checkpoint::Q("lrc_V")] = Bf16({128, 4}, Noise);
+  c.Rename(Checkpoint::Layer("mlp.up_proj.weight"), "module._orig_mod." + Checkpoint::Layer("mlp.up_proj.weight"));
+  const ConvertPlan p = MustPlan(c, As(OutType::kSgl));
+  CHECK(Find(p, "rope_freqs.weight") == nullptr);  // the config says it
+  const PlannedTensor& q = Get(p, Checkpoint::Q("weight"));
+  CHECK(q.type == TensorType::kI2_S);
+  CHECK(q.permute_heads == 0);
+  CHECK(q.bytes == 128 * 128 / 4);
+  CHECK(Find(p, Checkpoint::Layer("mlp.up_proj.weight")) != nullptr);
+  CHECK(Get(p, Checkpoint::Q("lrc_V")).ne == Shape{4, 128});
+  CHECK(Get(p, Checkpoint::Q("lrc_V")).op == ConvertOp::kFloat);
+  for (const PlannedTensor& t : p.tensors) {
+    if (t.op == ConvertOp::kFloat) CHECK(t.type == TensorType::kF32);
+  }
+}
+
+TEST_CASE("an sgl-kernel file is a checkpoint; its own scales multiply, and the tokenizer lies elsewhere") {
+  const TempDir dir;
+  const Checkpoint c = Checkpoint::Of("LlamaForCausalLM", {.embedding = 128, .ffn = 256, .head_dim = 64});
+  const std::string folder = c.Write(dir), sgl = dir / "model.bin";
+  Result<ConvertPlan> to_sgl = PlanConversion(folder, As(OutType::kSgl));
+  REQUIRE(to_sgl.ok());
+  const Result<ConvertReport> written = ExecuteConversion(*to_sgl, sgl);
+  INFO(written.status().message());
+  REQUIRE(written.ok());
+  CHECK(std::filesystem::file_size(sgl) == to_sgl->file_bytes);
+  ConvertOptions o;
+  CHECK_THAT(PlanConversion(sgl, o).status().message(), Catch::Contains("name a folder with --tokenizer"));
+  o.tokenizer = folder;
+  const Result<ConvertPlan> p = PlanConversion(sgl, o);
+  INFO(p.status().message());
+  REQUIRE(p.ok());
+  CHECK(p->config.architecture == "llama");
+  CHECK(p->name == "model");
+  const PlannedTensor& q = Get(*p, "blk.0.attn_q.weight");
+  CHECK(q.op == ConvertOp::kUnpack);
+  CHECK(q.packed == PackedForm::kI2sRows);
+  CHECK(q.permute_heads == 2);
+  for (const ConvertedTensor& t : written->tensors) {
+    if (t.name == Checkpoint::Q("weight")) CHECK(q.parts[0].scale == t.scales[0]);
+  }
+}
+
+TEST_CASE("what is odd is noted, and strict makes an error of it") {
+  Checkpoint c = Checkpoint::Of("LlamaForCausalLM");
+  const std::string odd =
+      "no quantization_config: projections are taken for BitLinear masters and ternarised by absmean";
+  CHECK(HasNotice(MustPlan(c), odd));
+  ConvertOptions o;
+  o.strict = true;
+  CHECK(WhyNot(c, o) == "--strict: " + odd);
+  c.config["quantization_config"] = R"({"quant_method": "bitnet"})";
+  CHECK(MustPlan(c, o).notices.empty());
+  CHECK(MustPlan({}, o).notices.empty());  // BitNetForCausalLM says it by its class
+  c.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = Bf16({16}, Noise);
+  c.tensors["value_head.weight"] = Bf16({64}, Noise);
+  CHECK(MustPlan(c).notices.size() == 2);
+  c.files["adapter_config.json"] = R"({"lora_alpha": 8})";
+  CHECK(HasNotice(MustPlan(c), "the adapter is not used"));
+}
+
+TEST_CASE("embedding rows beyond the tokenizer's tokens are padded, and the mask token is found by its name") {
+  Checkpoint c;
+  c.config["vocab_size"] = "2100";
+  c.tensors["model.embed_tokens.weight"] = Bf16({2100, 64}, Noise);
+  CHECK(MustPlan(c).vocab.tokens.size() == 2100);
+  c.config["mask_token_id"] = "2099";
+  CHECK(MustPlan(c).vocab.mask_id == 2099);
+  c.config.erase("mask_token_id");
+  c.config["diffusion_style"] = "\"causal\"";
+  CHECK(MustPlan(c).vocab.mask_id == 2047);
+  ConvertOptions o;
+  o.mask_token = 5;
+  CHECK(MustPlan(c, o).vocab.mask_id == 5);
 }
 
 }  // namespace

@@ -17,11 +17,13 @@ import pytest
 
 gguf = pytest.importorskip("gguf")
 
+from decoders import TYPES, as_f32, bf16_to_f32, decode_ternary, raw_tensors  # noqa: E402
+
 BIN = pathlib.Path(os.environ["WF_BIN"])
 SOURCE = pathlib.Path(os.environ["WF_SOURCE"])
 SHARED = pathlib.Path(os.environ.get("WF_SHARED", "/nonexistent"))
 BARD = SOURCE / "models" / "bard"
-OUTTYPES = ["f32", "f16", "bf16", "i2_s"]
+OUTTYPES = ["f32", "f16", "bf16", "i2_s", "tq1_0", "tq2_0", "iq2_bn", "q2_0"]
 PROJECTIONS = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -40,10 +42,6 @@ def run(program, *args, **kwargs):
 
 
 # --- safetensors, read and written without our reader -------------------------------------------------------
-
-
-def bf16_to_f32(raw):
-    return (raw.astype(np.uint32) << 16).view(np.float32)
 
 
 def f32_to_bf16(x):
@@ -101,13 +99,6 @@ def stored_scale(scale, name):
     return float(x)
 
 
-def decode_i2s(raw, n):
-    codes = raw[: n // 4].reshape(-1, 32)
-    groups = np.stack([(codes >> s) & 3 for s in (6, 4, 2, 0)], axis=1)  # group, quarter, byte
-    scale = raw[n // 4 : n // 4 + 4].view("<f4")[0]
-    return groups.reshape(n).astype(np.int8) - 1, scale
-
-
 # --- the file against the checkpoint --------------------------------------------------------------------------
 
 
@@ -129,73 +120,13 @@ def read_gguf(path):
     return reader, {t.name: t for t in reader.tensors}
 
 
-def raw_tensors(path):
-    """Keys, and name -> (type id, ne, bytes), by a parser of this test's own: PyPI gguf does not know I2_S."""
-    data = path.read_bytes()
-    at = 8
-
-    def take(fmt):
-        nonlocal at
-        values = struct.unpack_from("<" + fmt, data, at)
-        at += struct.calcsize("<" + fmt)
-        return values[0] if len(values) == 1 else values
-
-    def string():
-        nonlocal at
-        n = take("Q")
-        at += n
-        return data[at - n : at]
-
-    sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-
-    def value(kind):
-        nonlocal at
-        if kind == 8:
-            return string().decode()
-        if kind == 9:
-            element, n = take("IQ")
-            return [value(element) for _ in range(n)]
-        fmt = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}[kind]
-        assert struct.calcsize("<" + fmt) == sizes[kind]
-        return take(fmt)
-
-    n_tensors, n_kv = take("QQ")
-    keys = {}
-    for _ in range(n_kv):
-        name = string().decode()
-        keys[name] = value(take("I"))
-    infos = []
-    for _ in range(n_tensors):
-        name = string().decode()
-        ne = [take("Q") for _ in range(take("I"))]
-        kind, offset = take("IQ")
-        infos.append((name, kind, ne, offset))
-    start = (at + 31) // 32 * 32
-    out = {}
-    for name, kind, ne, offset in infos:
-        n = int(np.prod(ne))
-        size = n // 4 + 32 if kind == 36 else n * {0: 4, 1: 2, 30: 2}[kind]
-        out[name] = (kind, ne, np.frombuffer(data, np.uint8, size, start + offset))
-    return keys, out
-
-
-def as_f32(kind, ne, raw):
-    shape = ne[::-1]
-    if kind == 0:
-        return raw.view("<f4").reshape(shape)
-    if kind == 1:
-        return raw.view("<f2").astype(np.float32).reshape(shape)
-    assert kind == 30
-    return bf16_to_f32(raw.view("<u2")).reshape(shape)
-
-
 def check_file(path, folder, outtype):
     """Returns how many values were compared."""
     tensors = read_safetensors(folder)
     config = json.loads((folder / "config.json").read_text())
     _, out = raw_tensors(path)
     seen, compared = set(), 0
-    float_type = {"f32": "F32", "f16": "F16", "bf16": "BF16", "i2_s": "F16"}[outtype]
+    float_type = {"f32": "F32", "bf16": "BF16"}.get(outtype, "F16")
 
     def check_float(name, source, kind):
         nonlocal compared
@@ -222,26 +153,27 @@ def check_file(path, folder, outtype):
             values, scale = ternary_of(tensors, base, config)
             id_, ne, raw = out[block + name + ".weight"]
             assert ne == [values.shape[1], values.shape[0]]
+            assert id_ == TYPES[outtype][0]
+            got, got_scale = decode_ternary(id_, ne, raw)
+            assert np.array_equal(got, values), base
+            assert np.unique(got_scale[got != 0]).size == 1
+            got_scale = got_scale[got != 0][0]
             if outtype == "i2_s":
-                assert id_ == 36
-                got, got_scale = decode_i2s(raw, values.size)
-                assert np.array_equal(got.reshape(values.shape), values), base
                 assert not raw[values.size // 4 + 4 :].any()
-            else:
-                floats = as_f32(id_, ne, raw)
-                assert np.array_equal(np.sign(floats), values), base
-                magnitudes = np.unique(np.abs(floats[floats != 0]))
-                assert magnitudes.size == 1
-                got_scale = magnitudes[0]
-            # The value stored is the rounded scale; with the .scale tensor, if there is one, it is the whole scale.
+            # The value stored is the rounded scale; with the .scale tensor, if there is one, it is the whole scale. Types
+            # whose own scale is an f16 then store 1.
             # Sums in another order may differ in the last place of f32.
             near = [np.float32(s) for s in (scale, np.nextafter(scale, np.float32(0)), np.nextafter(scale, np.float32(9)))]
             if tensors[base + ".weight"].dtype == np.uint8:
                 near = [np.float32(scale)]
-            assert got_scale.item() in [stored_scale(s, outtype.upper()) for s in near], base
-            if block + name + ".scale" in out:
+            rest = block + name + ".scale" in out
+            if rest and outtype in ("tq1_0", "tq2_0", "q2_0"):
+                assert got_scale == 1
+            else:
+                assert got_scale.item() in [stored_scale(s, outtype.upper()) for s in near], base
+            if rest:
                 id_, ne, raw = out[block + name + ".scale"]
-                assert (id_, ne) == (0, [1]) and outtype in ("f16", "bf16")
+                assert (id_, ne) == (0, [1]) and outtype not in ("f32", "i2_s", "iq2_bn")
                 seen.add(block + name + ".scale")
                 got_scale = np.float32(got_scale) * as_f32(id_, ne, raw)[0]
             assert np.float32(got_scale) in near, base
@@ -319,7 +251,7 @@ def test_dry_run_writes_nothing(tmp_path):
     assert run("wf-convert", BARD, "--dry-run").returncode == 0
 
 
-@pytest.mark.parametrize("args", [[], ["--no-such-flag"], [BARD], [BARD, "-o", "x", "--outtype", "q4_0"], [BARD, "x", "-o", "y"]])
+@pytest.mark.parametrize("args", [[], ["--no-such-flag"], [BARD], [BARD, "-o", "x", "--outtype", "q4_0"], [BARD, "-o", "x", "--for", "ollama"], [BARD, "x", "-o", "y"]])
 def test_wrong_usage_is_exit_code_2(tmp_path, args):
     r = run("wf-convert", *args, cwd=tmp_path)
     assert r.returncode == 2 and r.stderr
@@ -390,7 +322,11 @@ def missing_tensor(t):
     del t["model.layers.3.mlp.down_proj.weight"]
 
 
-def lora(t):
+def mystery(t):
+    t[Q.replace("weight", "mystery")] = ("BF16", np.ones((4, 256), np.uint16))
+
+
+def half_lora(t):
     t[Q.replace("weight", "lora_A.weight")] = ("BF16", np.ones((4, 256), np.uint16))
 
 
@@ -398,23 +334,24 @@ BAD = {
     "no such folder": (shutil.rmtree, "no such folder"),
     "no config.json": (lambda d: (d / "config.json").unlink(), "no config.json"),
     "broken config.json": (lambda d: (d / "config.json").write_text("{"), "not valid JSON"),
-    "unknown architecture": (lambda d: set_config(d, architectures=["LlamaForCausalLM"]), "unknown architecture 'LlamaForCausalLM'"),
+    "unknown architecture": (lambda d: set_config(d, architectures=["GPT2LMHeadModel"]), "unknown architecture 'GPT2LMHeadModel'"),
     "unknown activation": (lambda d: set_config(d, hidden_act="gelu"), "unknown activation 'gelu'"),
     "no activation": (lambda d: set_config(d, hidden_act=None), "hidden_act is missing"),
     "config of another size": (lambda d: set_config(d, intermediate_size=512), "expected shape [128, 256] (four rows of [512, 256] in a byte), found [192, 256]"),
-    "more layers": (lambda d: set_config(d, num_hidden_layers=5), "'model.layers.4.input_layernorm.weight' is missing"),
+    "more layers": (lambda d: set_config(d, num_hidden_layers=5), "layer 4 has no tensor like 'model.layers.0.self_attn.attn_sub_norm.weight' of layer 0"),
     "fewer layers": (lambda d: set_config(d, num_hidden_layers=3), "belongs to layer 3, but num_hidden_layers is 3"),
     "wrong dtype": (lambda d: edit_tensors(d, wrong_dtype), "found I16"),
     "wrong shape": (lambda d: edit_tensors(d, wrong_shape), "expected shape [64, 256] (four rows of [256, 256] in a byte), found [32, 256]"),
     "missing tensor": (lambda d: edit_tensors(d, missing_tensor), "'model.layers.3.mlp.down_proj.weight' is missing"),
-    "unknown part": (lambda d: edit_tensors(d, lora), "leaving it out would change the result"),
+    "unknown part": (lambda d: edit_tensors(d, mystery), "leaving it out would change the result"),
+    "half of LoRA": (lambda d: edit_tensors(d, half_lora), "the other low-rank factor is missing"),
     "NaN scale": (lambda d: edit_tensors(d, nan_scale), "weight_scale': expected a finite scale above 0, found nan"),
     "negative scale": (lambda d: edit_tensors(d, negative_scale), "weight_scale': expected a finite scale above 0, found -1"),
     "NaN weight": (lambda d: edit_tensors(d, nan_weight), "'model.norm.weight': element 3 is nan"),
     "invalid code": (lambda d: edit_tensors(d, code_three), "row 133, column 7 has code 3"),
     "truncated weights": (lambda d: os.truncate(d / "model.safetensors", 1000000), "file truncated, expected"),
     "no weights": (lambda d: (d / "model.safetensors").unlink(), "no *.safetensors file"),
-    "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json: cannot open"),
+    "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), "no tokenizer.json"),
     "broken tokenizer": (lambda d: (d / "tokenizer.json").write_text("[]"), "tokenizer.json: expected a JSON object"),
 }
 
@@ -486,7 +423,8 @@ def test_i2s_refuses_sizes_that_are_not_whole_groups_and_f16_takes_them(tmp_path
     small_checkpoint(tmp_path / "m", 32, 33)  # 33 * 32 = 8.25 groups
     r = run("wf-convert", tmp_path / "m", "-o", tmp_path / "x.gguf", "--outtype", "i2_s")
     assert r.returncode == 1
-    assert "I2_S cannot hold it: [33, 32] has 1056 weights, not a multiple of 128; use --outtype f16" in r.stderr
+    assert ("I2_S cannot hold it: 33 rows of K = 32 are 1056 weights, not a multiple of 128; "
+            "--outtype bf16 fits") in r.stderr
     assert not (tmp_path / "x.gguf").exists()
     assert run("wf-convert", tmp_path / "m", "-o", tmp_path / "x.gguf", "--outtype", "f16").returncode == 0
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// config.json, dlm_config.json and generation_config.json of a Hugging Face folder as a checked plain struct.
-// What it cannot express is refused here, by file and field. Not for tokenizer files (tokenizer/vocab_hf.h)
-// and not for what only the tensors tell (convert.h).
+// config.json, dlm_config.json, adapter_config.json and generation_config.json of a Hugging Face folder as a checked
+// plain struct. What it cannot express is refused here, by file and field. Not for tokenizer files
+// (tokenizer/vocab_hf.h) and not for what only the tensors tell (convert.h).
 #ifndef WF_CONVERT_HF_CONFIG_H_
 #define WF_CONVERT_HF_CONFIG_H_
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "wf/base/inline.h"
@@ -27,8 +28,9 @@ struct HfQuantization {
 
 // Absent fields are absent in the file, too.
 struct HfDiffusion {
-  std::string style;        // "fast-dllm-v2", "causal", or empty: not a diffusion checkpoint
-  uint32_t block_size = 0;  // 0: not given
+  std::string style;                            // "fast-dllm-v2", "causal", or empty: not a diffusion checkpoint
+  uint32_t block_size = 0, sub_block_size = 0;  // 0: not given
+  std::optional<float> threshold;
   std::optional<int32_t> mask_token;
 };
 
@@ -38,26 +40,60 @@ struct HfSampling {
   std::optional<int32_t> top_k;
 };
 
+enum class HfRope : uint8_t { kNone, kLinear, kLlama3 };
+
+// No experts: a dense FFN.
+struct HfExperts {
+  uint64_t count = 0, used = 0;
+  uint64_t ffn = 0;         // of one expert
+  uint64_t shared_ffn = 0;  // of the shared expert, 0: none
+  bool normalise = false;   // the chosen experts' weights are brought to sum 1
+};
+
+// Low-rank factors: what their tensors do not tell.
+struct HfLowRank {
+  bool adapter = false;               // there is an adapter_config.json
+  uint32_t bits = 0;                  // factors are rounded in groups of 32 to so many bits (4 or 8); 0: they are not
+  std::optional<double> lora_alpha;   // LoRA's product is multiplied by alpha / rank, ...
+  bool lora_sqrt_rank = false;        // ... or by alpha / sqrt(rank)
+  std::optional<uint64_t> lora_rank;  // what the file says of the rank
+};
+
 struct HfConfig {
   std::string path;             // of config.json, for messages
+  std::string text;             // the file as it is
   std::string hf_architecture;  // as written, e.g. "BitnetForCausalLM"
   std::string model_type;
-  std::string architecture;  // of the GGUF: "bitnet-b1.58" (relu2) or "bitnet" (silu)
+  // Of the GGUF. LoadHfConfig gives the one that class and model_type name ("bitnet" for BitNetForCausalLM of
+  // model_type bitnet), PlanConversion the one whose graph the activation and the tensors ask for.
+  std::string architecture;
+  bool relu2 = false;         // hidden_act, else silu
+  bool bitnet_class = false;  // any spelling of BitNetForCausalLM
+  // Biases that the config demands (true) or rules out (false); absent: the tensors decide.
+  std::optional<bool> qkv_bias, o_bias, mlp_bias;
   std::string name_or_path;
   uint64_t vocab = 0, embedding = 0, ffn = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, context = 0;
   double rms_eps = 0;
   double rope_theta = 0;
-  double rope_factor = 1;    // of linear RoPE scaling
-  std::optional<bool> tied;  // tie_word_embeddings
+  HfRope rope = HfRope::kNone;
+  double rope_factor = 1;                        // of linear and llama3 scaling
+  double rope_low_freq = 1, rope_high_freq = 4;  // llama3
+  double rope_original_context = 8192;           // llama3
+  std::optional<bool> tied;                      // tie_word_embeddings
+  HfExperts experts;
+  HfLowRank low_rank;
   HfQuantization quantization;
   HfDiffusion diffusion;
   HfSampling sampling;
 };
 
-// Reads the files of folder `dir`; all but config.json may be absent. `diffusion_style`, if not empty, is used in
-// place of the files' style. kNotFound without folder or config.json, kFormat for broken JSON and fields of a wrong
-// type or out of range, kUnsupported for architectures, activations and features that wf does not have, by name.
-Result<HfConfig> LoadHfConfig(const std::string& dir, const std::string& diffusion_style = {});
+// Reads the files of folder `dir`; all but config.json may be absent. Fields given in `flags` go before the files'.
+// kNotFound without folder or config.json, kFormat for broken JSON, fields of a wrong type or out of range and fields
+// that contradict each other, kUnsupported for architectures, activations and features that wf does not have, by name.
+Result<HfConfig> LoadHfConfig(const std::string& dir, const HfDiffusion& flags = {});
+// The same with config.json's text given; `name` stands for it in messages. The other files are those of `dir`.
+Result<HfConfig> ParseHfConfig(std::string_view text, const std::string& name, const std::string& dir,
+                               const HfDiffusion& flags = {});
 
 }  // namespace wf
 #if !WF_MODEL_COMPILED

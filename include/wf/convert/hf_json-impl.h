@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A JSON file of a checkpoint's folder, and typed, ranged access to the fields of an object in it with messages that
-// name file, field, expected and found. For hf_config-impl.h only.
+// name file, field, expected and found. For the bodies of hf_config.h only.
 #ifndef WF_CONVERT_HF_JSON_IMPL_H_
 #define WF_CONVERT_HF_JSON_IMPL_H_
 
@@ -18,20 +18,26 @@
 
 namespace wf::detail {
 
-// The object in a file; kNotFound if there is no such file.
-inline Result<boost::json::object> ReadJsonObject(const std::string& path) {
-  WF_ASSIGN(const MappedFile file, MappedFile::Open(path));
-  const std::string_view text = file.bytes();
-  if (text.size() > size_t{16} << 20) return LimitError(path + ": more than 16 MiB of JSON");
+// The object that `text` is; `name` is its file in messages.
+inline Result<boost::json::object> ParseJsonObject(std::string_view text, const std::string& name) {
+  if (text.size() > size_t{16} << 20) return LimitError(name + ": more than 16 MiB of JSON");
   boost::json::stream_parser parser;
   boost::system::error_code error;
   const size_t used = parser.write_some(text.data(), text.size(), error);
   if (!error && used < text.size()) error = boost::json::error::extra_data;
   if (!error) parser.finish(error);
-  if (error) return FormatError(path + ": not valid JSON near byte " + std::to_string(used) + ": " + error.message());
+  if (error) return FormatError(name + ": not valid JSON near byte " + std::to_string(used) + ": " + error.message());
   boost::json::value v = parser.release();
-  if (!v.is_object()) return FormatError(path + ": expected a JSON object");
+  if (!v.is_object()) return FormatError(name + ": expected a JSON object");
   return std::move(v.get_object());
+}
+// An absent file is an empty optional.
+inline Result<std::optional<boost::json::object>> ReadOptionalObject(const std::string& path) {
+  const Result<MappedFile> file = MappedFile::Open(path);
+  if (!file.ok() && file.status().code() == ErrorCode::kNotFound) return std::optional<boost::json::object>();
+  WF_TRY(file);
+  WF_ASSIGN(boost::json::object o, ParseJsonObject(file->bytes(), path));
+  return std::optional<boost::json::object>(std::move(o));
 }
 
 // Fields of one object. A field that is null counts as absent.

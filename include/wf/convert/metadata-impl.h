@@ -8,8 +8,30 @@
 
 namespace wf::detail {
 
-// general.file_type by OutType; 40 is Microsoft's I2_S. Informational: no reader may trust it.
-inline constexpr uint32_t kFileTypes[] = {0, 1, 32, 40};
+// general.file_type; 40 is Microsoft's I2_S, 137 ik's IQ2_BN. Informational: no reader may trust it.
+inline uint32_t FileType(OutType t) noexcept {
+  switch (t) {
+    case OutType::kF32:
+      return 0;
+    case OutType::kF16:
+      return 1;
+    case OutType::kBF16:
+      return 32;
+    case OutType::kTQ1_0:
+      return 36;
+    case OutType::kTQ2_0:
+      return 37;
+    case OutType::kIQ2_BN:
+      return 137;
+    case OutType::kQ2_0:
+      return 41;
+    case OutType::kI2_S:
+    case OutType::kSgl:
+    case OutType::kAuto:
+      break;
+  }
+  return 40;
+}
 
 inline void DescribeSampling(const HfSampling& s, GgufWriter* w) {
   if (s.top_k) w->SetI32("general.sampling.top_k", *s.top_k);
@@ -19,43 +41,70 @@ inline void DescribeSampling(const HfSampling& s, GgufWriter* w) {
   if (s.repetition_penalty) w->SetF32("general.sampling.penalty_repeat", *s.repetition_penalty);
 }
 
-// The sizes were checked against 2^24 when they were read.
-inline void DescribeModel(const ConvertPlan& plan, GgufWriter* w) {
+// Sizes were checked against 2^24 when they were read.
+class ArchWriter {
+ public:
+  ArchWriter(const std::string& architecture, GgufWriter* w) : prefix_(architecture + "."), w_(*w) {}
+  void Size(const char* name, uint64_t v) { w_.SetU32(prefix_ + name, static_cast<uint32_t>(v)); }
+  void Float(const char* name, double v) { w_.SetF32(prefix_ + name, static_cast<float>(v)); }
+  void Bool(const char* name, bool v) { w_.SetBool(prefix_ + name, v); }
+  void String(const char* name, const std::string& v) { w_.SetString(prefix_ + name, v); }
+
+ private:
+  std::string prefix_;
+  GgufWriter& w_;
+};
+
+inline void DescribeExperts(const HfConfig& c, ArchWriter* w) {
+  const HfExperts& x = c.experts;
+  if (x.count == 0) return;
+  w->Size("expert_count", x.count);
+  w->Size("expert_used_count", x.used);
+  w->Size("expert_feed_forward_length", x.ffn);
+  if (x.shared_ffn != 0) w->Size("expert_shared_feed_forward_length", x.shared_ffn);
+  w->Bool("expert_weights_norm", x.normalise);
+}
+
+inline void DescribeDiffusion(const HfDiffusion& d, ArchWriter* w) {
+  if (d.style.empty()) return;
+  w->String("diffusion.style", d.style);
+  if (d.block_size != 0) w->Size("diffusion.block_size", d.block_size);
+  if (d.sub_block_size != 0) w->Size("diffusion.sub_block_size", d.sub_block_size);
+  if (d.threshold) w->Float("diffusion.threshold", static_cast<double>(*d.threshold));
+}
+
+inline void DescribeModel(const ConvertPlan& plan, GgufWriter* writer) {
   const HfConfig& c = plan.config;
-  const auto key = [&](const char* name) { return c.architecture + "." + name; };
-  const auto size = [&](const char* name, uint64_t v) { w->SetU32(key(name), static_cast<uint32_t>(v)); };
-  size("vocab_size", c.vocab);
-  size("context_length", c.context);
-  size("embedding_length", c.embedding);
-  size("block_count", c.layers);
-  size("feed_forward_length", c.ffn);
-  size("rope.dimension_count", c.head_dim);
-  size("attention.head_count", c.heads);
-  size("attention.head_count_kv", c.kv_heads);
-  if (c.head_dim * c.heads != c.embedding) {
-    size("attention.key_length", c.head_dim);
-    size("attention.value_length", c.head_dim);
+  ArchWriter w(c.architecture, writer);
+  w.Size("vocab_size", c.vocab);
+  w.Size("context_length", c.context);
+  w.Size("embedding_length", c.embedding);
+  w.Size("block_count", c.layers);
+  w.Size("feed_forward_length", c.ffn);
+  w.Size("rope.dimension_count", c.head_dim);
+  w.Size("attention.head_count", c.heads);
+  w.Size("attention.head_count_kv", c.kv_heads);
+  if (c.head_dim * c.heads != c.embedding || c.architecture.starts_with("qwen3")) {
+    w.Size("attention.key_length", c.head_dim);
+    w.Size("attention.value_length", c.head_dim);
   }
-  w->SetF32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(c.rms_eps));
-  if (plan.sub_norm_eps >= 0) w->SetF32(key("attention.sub_norm_epsilon"), plan.sub_norm_eps);
-  w->SetF32(key("rope.freq_base"), static_cast<float>(c.rope_theta));
-  if (c.rope_factor != 1) {
-    w->SetString(key("rope.scaling.type"), "linear");
-    w->SetF32(key("rope.scaling.factor"), static_cast<float>(c.rope_factor));
+  w.Float("attention.layer_norm_rms_epsilon", c.rms_eps);
+  if (plan.sub_norm_eps >= 0) w.Float("attention.sub_norm_epsilon", static_cast<double>(plan.sub_norm_eps));
+  w.Float("rope.freq_base", c.rope_theta);
+  if (c.rope == HfRope::kLinear || c.architecture == "bitnet") {  // the latter's writers always say so
+    w.String("rope.scaling.type", "linear");
+    w.Float("rope.scaling.factor", c.rope == HfRope::kLinear ? c.rope_factor : 1);
   }
-  // Projections run with quantised activations whatever type their weights have.
-  w->SetBool(key("bitlinear"), true);
-  if (!c.diffusion.style.empty()) {
-    w->SetString(key("diffusion.style"), c.diffusion.style);
-    if (c.diffusion.block_size != 0) size("diffusion.block_size", c.diffusion.block_size);
-  }
+  DescribeExperts(c, &w);
+  w.Bool("bitlinear", true);  // activations are quantised, too, whatever type the weights have
+  DescribeDiffusion(c.diffusion, &w);
 }
 
 inline void DescribeFile(const ConvertPlan& plan, GgufWriter* w) {
   w->SetString("general.architecture", plan.config.architecture);
   w->SetString("general.type", "model");
   w->SetString("general.name", plan.name);
-  w->SetU32("general.file_type", kFileTypes[static_cast<size_t>(plan.outtype)]);
+  w->SetU32("general.file_type", FileType(plan.options.outtype));
   w->SetU32("general.quantization_version", 2);
   DescribeModel(plan, w);
   DescribeSampling(plan.config.sampling, w);

@@ -1,270 +1,183 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a checkpoint's tensors to the list of output tensors: which source, which operation, which shape and type.
-// Every check that needs no weights is here. Part of convert.h's bodies.
+// Every check that needs no weights is here and in the headers plan_*-impl.h. Part of convert.h's bodies.
 #ifndef WF_CONVERT_PLAN_IMPL_H_
 #define WF_CONVERT_PLAN_IMPL_H_
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <set>
+#include <numbers>
+#include <string>
+#include <vector>
 
-#include "wf/base/quote.h"
 #include "wf/convert/convert.h"
 #include "wf/convert/metadata-impl.h"
-#include "wf/convert/source-impl.h"
-#include "wf/tokenizer/vocab_hf.h"
+#include "wf/convert/plan_builder-impl.h"
+#include "wf/convert/plan_lrc-impl.h"
+#include "wf/convert/plan_moe-impl.h"
+#include "wf/convert/plan_peer-impl.h"
+#include "wf/convert/plan_sources-impl.h"
+#include "wf/convert/plan_vocab-impl.h"
 
 namespace wf {
 namespace detail {
 
-struct ProjectionSources {
-  const SafetensorsTensor *weight = nullptr, *scale = nullptr, *quantized = nullptr, *bias = nullptr, *norm = nullptr,
-                          *lrc_u = nullptr, *lrc_v = nullptr;
-  bool lrc_v_rows = false;  // lrc_v is (rank, in) already
-  NormForm norm_form = NormForm::kModel;
-  std::string norm_name;  // in the GGUF
-};
+// lm_head beside the embedding.
+enum class HeadKind : uint8_t { kNone, kSame, kOwn };
 
-struct LayerSources {
-  const SafetensorsTensor *attn_norm = nullptr, *ffn_norm = nullptr;
-  ProjectionSources projections[kProjections];
-};
+inline HeadKind FindHead(const ConvertPlan& plan, const SourceTable& s) {
+  if (s.head == nullptr) return HeadKind::kNone;
+  if (s.embedding == nullptr) return HeadKind::kOwn;
+  const bool same = s.head->type == s.embedding->type && s.head->shape == s.embedding->shape &&
+                    std::equal(s.head->data, s.head->data + s.head->bytes, s.embedding->data);
+  plan.source->Release(*s.head);
+  plan.source->Release(*s.embedding);
+  return same ? HeadKind::kSame : HeadKind::kOwn;
+}
+
+// Both sub-norms of Microsoft's graph, in every layer.
+inline bool HasSubNorms(const SourceTable& s) {
+  return s.All([](const LayerSources& l) {
+    return l.at(Projection::kO).norm != nullptr && l.at(Projection::kDown).norm != nullptr;
+  });
+}
+
+// The GGUF's architecture: relu2 has one graph, bitnet-b1.58; else the class's, where `bitnet` asks for both sub-norms
+// and has no head of its own.
+inline Status ChooseArchitecture(const SourceTable& s, HeadKind head, ConvertPlan* plan) {
+  HfConfig& c = plan->config;
+  const bool own_head = head == HeadKind::kOwn && !c.tied.value_or(false);
+  if (c.relu2) {
+    const std::string where = c.path + ": hidden_act: 'relu2' means architecture bitnet-b1.58, which has no ";
+    if (c.experts.count != 0) return Unsupported(where + "experts");
+    const auto head_norm = [](const LayerSources& l) { return l.q_norm != nullptr || l.k_norm != nullptr; };
+    if (c.architecture == "qwen3" || s.Any(head_norm)) return Unsupported(where + "norms on q and k");
+    c.architecture = "bitnet-b1.58";
+    return OkStatus();
+  }
+  const bool bitnet = HasSubNorms(s) && !own_head;
+  if (c.architecture == "bitnet" && !bitnet) c.architecture = "llama";
+  // 1bitLLM's checkpoints say model_type llama; peers have sub-norms in their graph of bitnet only.
+  const bool peer = plan->options.peer != Peer::kNone;
+  if (peer && c.bitnet_class && c.architecture == "llama" && c.experts.count == 0 && bitnet &&
+      c.rope != HfRope::kLlama3) {
+    c.architecture = "bitnet";
+  }
+  return OkStatus();
+}
+
+// The divisors of RoPE's angles that rope_type llama3 stands for (formats.md 3.5).
+inline std::vector<float> Llama3Factors(const HfConfig& c) {
+  std::vector<float> factors;
+  const double low = c.rope_original_context / c.rope_low_freq, high = c.rope_original_context / c.rope_high_freq;
+  for (uint64_t i = 0; i < c.head_dim / 2; ++i) {
+    const double power = 2 * static_cast<double>(i) / static_cast<double>(c.head_dim);
+    const double length = 2 * std::numbers::pi * std::pow(c.rope_theta, power);
+    double f = 1;
+    if (length > low) {
+      f = c.rope_factor;
+    } else if (length >= high) {
+      const double part = (c.rope_original_context / length - c.rope_low_freq) / (c.rope_high_freq - c.rope_low_freq);
+      f = 1 / ((1 - part) / c.rope_factor + part);
+    }
+    factors.push_back(static_cast<float>(f));
+  }
+  return factors;
+}
 
 class Planner {
  public:
-  explicit Planner(ConvertPlan* plan) : p_(*plan), c_(plan->config), layers_(plan->config.layers) {}
+  Planner(PlanBuilder* b, const SourceTable& sources, HeadKind head)
+      : b_(*b), c_(b->config()), s_(sources), head_(head) {}
 
   Status Run() {
-    for (const SafetensorsTensor& t : p_.source->tensors()) WF_TRY(Sort(t));
-    WF_TRY(Need(embedding_, "model.embed_tokens.weight"));
-    WF_TRY(AddFloat("token_embd.weight", *embedding_, {c_.vocab, c_.embedding}, FloatOutType()));
+    WF_TRY(b_.Need(s_.embedding, "model.embed_tokens.weight"));
+    WF_TRY(b_.AddFloat("token_embd.weight", *s_.embedding, {c_.vocab, c_.embedding}, b_.types().embedding));
+    if (c_.rope == HfRope::kLlama3 && !b_.sgl()) b_.AddConstant("rope_freqs.weight", Llama3Factors(c_));
     for (uint64_t i = 0; i < c_.layers; ++i) WF_TRY(PlanLayer(i));
-    WF_TRY(Need(output_norm_, "model.norm.weight"));
-    WF_TRY(AddFloat("output_norm.weight", *output_norm_, {c_.embedding}, TensorType::kF32));
-    WF_TRY(CheckHead());
-    return CheckNorms();
+    WF_TRY(b_.Need(s_.output_norm, "model.norm.weight"));
+    WF_TRY(b_.AddFloat("output_norm.weight", *s_.output_norm, {c_.embedding}));
+    WF_TRY(PlanHead());
+    if (own_eps_) b_.plan().sub_norm_eps = static_cast<float>(eps_);
+    return OkStatus();
   }
 
  private:
-  TensorType FloatOutType() const {
-    return p_.outtype == OutType::kF32 ? TensorType::kF32
-                                       : (p_.outtype == OutType::kBF16 ? TensorType::kBF16 : TensorType::kF16);
-  }
-  std::string Where(const SafetensorsTensor& t) const {
-    return p_.source->shards()[t.shard] + ": tensor " + Quote(t.name);
-  }
-  std::string HfLayer(uint64_t layer) const { return "model.layers." + std::to_string(layer) + "."; }
-
-  // Gives a tensor its place; two tensors for one place are an error.
-  Status Take(const SafetensorsTensor** place, const SafetensorsTensor& t) const {
-    if (*place != nullptr) {
-      return FormatError(Where(t) + " and " + Quote((*place)->name) + " stand for the same thing");
-    }
-    *place = &t;
-    return OkStatus();
-  }
-
-  Status Sort(const SafetensorsTensor& t) {
-    const HfName n = ParseHfName(t.name);
-    if (n.layer >= 0 && static_cast<uint64_t>(n.layer) >= c_.layers) {
-      return FormatError(Where(t) + " belongs to layer " + std::to_string(n.layer) + ", but num_hidden_layers is " +
-                         std::to_string(c_.layers));
-    }
-    LayerSources* layer = n.layer >= 0 ? &layers_[static_cast<size_t>(n.layer)] : nullptr;
-    ProjectionSources* proj =
-        n.role >= HfRole::kWeight ? &layer->projections[static_cast<size_t>(n.projection)] : nullptr;
-    switch (n.role) {
-      case HfRole::kUnknown:
-        return Unknown(t, n);
-      case HfRole::kIgnored:
-        p_.notices.push_back("tensor " + Quote(t.name) + " is not used");
-        return OkStatus();
-      case HfRole::kEmbedding:
-        return Take(&embedding_, t);
-      case HfRole::kOutputNorm:
-        return Take(&output_norm_, t);
-      case HfRole::kHead:
-        return Take(&head_, t);
-      case HfRole::kAttnNorm:
-        return Take(&layer->attn_norm, t);
-      case HfRole::kFfnNorm:
-        return Take(&layer->ffn_norm, t);
-      case HfRole::kWeight:
-        return Take(&proj->weight, t);
-      case HfRole::kWeightScale:
-        return Take(&proj->scale, t);
-      case HfRole::kWeightQuantized:
-        return Take(&proj->quantized, t);
-      case HfRole::kBias:
-        return Take(&proj->bias, t);
-      case HfRole::kLrcU:
-        return Take(&proj->lrc_u, t);
-      case HfRole::kLrcV:
-        return Take(&proj->lrc_v, t);
-      case HfRole::kLrcVRows:
-        proj->lrc_v_rows = true;
-        return Take(&proj->lrc_v, t);
-      case HfRole::kInputNorm:
-        if (proj->norm != nullptr) {
-          return Unsupported(Where(t) + " and " + Quote(proj->norm->name) + " are two norms for one projection");
-        }
-        proj->norm_form = n.form;
-        proj->norm_name = n.gguf;
-        return Take(&proj->norm, t);
-    }
-    return OkStatus();
-  }
-
-  // What nobody knows may be harmless, but not in a layer or at the head.
-  Status Unknown(const SafetensorsTensor& t, const HfName& n) {
-    if (n.layer >= 0 || t.name.find("layers.") != std::string::npos || t.name.find("lm_head") != std::string::npos) {
-      return Unsupported(Where(t) + " is not known, and leaving it out would change the result");
-    }
-    p_.notices.push_back("tensor " + Quote(t.name) + " is not known and not used");
-    return OkStatus();
-  }
-
-  Status Need(const SafetensorsTensor* t, const std::string& name) const {
-    return t != nullptr ? OkStatus() : NotFound(p_.input + ": tensor '" + name + "' is missing");
-  }
-
-  Status CheckShape(const SafetensorsTensor& t, const std::vector<uint64_t>& shape, const std::string& why = {}) const {
-    if (t.shape == shape) return OkStatus();
-    return FormatError(Where(t) + ": expected shape " + ShapeText(shape) + why + ", found " + ShapeText(t.shape));
-  }
-  Status CheckFloat(const SafetensorsTensor& t, const char* expected = "F32, F16 or BF16") const {
-    if (IsFloat(t.type)) return OkStatus();
-    return Unsupported(Where(t) + ": expected dtype " + expected + ", found " + SafetensorsTypeName(t.type));
-  }
-
-  Status Add(std::string name, const SafetensorsTensor& t, std::vector<uint64_t> ne, TensorType type, ConvertOp op) {
-    PlannedTensor out;
-    out.name = std::move(name);
-    out.ne = std::move(ne);
-    out.type = type;
-    out.op = op;
-    out.source = &t;
-    const TensorTypeInfo* info = FindTensorType(static_cast<uint32_t>(type));
-    const uint64_t elements = out.elements();
-    if (!TensorBytes(*info, out.ne[0], elements / out.ne[0], &out.bytes)) {
-      return Unsupported(Where(t) + ": I2_S cannot hold it: " + ShapeText(t.shape) + " has " +
-                         std::to_string(elements) + " weights, not a multiple of 128; use --outtype f16, bf16 or f32");
-    }
-    p_.tensors.push_back(std::move(out));
-    return OkStatus();
-  }
-  // `shape` as PyTorch has it.
-  Status AddFloat(std::string name, const SafetensorsTensor& t, std::vector<uint64_t> shape, TensorType type) {
-    WF_TRY(CheckFloat(t));
-    WF_TRY(CheckShape(t, shape));
-    std::reverse(shape.begin(), shape.end());
-    return Add(std::move(name), t, std::move(shape), type, ConvertOp::kFloat);
-  }
-
   Status PlanLayer(uint64_t i) {
-    const LayerSources& l = layers_[static_cast<size_t>(i)];
-    const uint64_t e = c_.embedding, q = c_.heads * c_.head_dim, kv = c_.kv_heads * c_.head_dim, f = c_.ffn;
-    const struct { uint64_t out, in; } sizes[kProjections] = {{q, e}, {kv, e}, {kv, e}, {e, q}, {f, e}, {f, e}, {e, f}};
-    const std::string hf = HfLayer(i), block = "blk." + std::to_string(i) + ".";
-    for (size_t j = 0; j < kProjections; ++j) {
-      const Projection projection = static_cast<Projection>(j);
-      if (projection == Projection::kQ) {
-        WF_TRY(Need(l.attn_norm, hf + "input_layernorm.weight"));
-        WF_TRY(AddFloat(block + "attn_norm.weight", *l.attn_norm, {e}, TensorType::kF32));
-      } else if (projection == Projection::kGate) {
-        WF_TRY(Need(l.ffn_norm, hf + "post_attention_layernorm.weight"));
-        WF_TRY(AddFloat(block + "ffn_norm.weight", *l.ffn_norm, {e}, TensorType::kF32));
-      }
-      WF_TRY(PlanProjection(hf + HfProjection(projection), block + GgufProjection(projection), projection,
-                            l.projections[j], sizes[j].out, sizes[j].in));
+    const LayerSources& l = s_.layers()[static_cast<size_t>(i)];
+    const std::string hf = "model.layers." + std::to_string(i) + ".", block = "blk." + std::to_string(i) + ".";
+    WF_TRY(b_.Need(l.attn_norm, hf + "input_layernorm.weight"));
+    WF_TRY(b_.AddFloat(block + "attn_norm.weight", *l.attn_norm, {c_.embedding}));
+    for (const Projection p : {Projection::kQ, Projection::kK, Projection::kV}) WF_TRY(PlanProjection(hf, block, l, p));
+    WF_TRY(PlanHeadNorms(hf, block, l));
+    WF_TRY(PlanProjection(hf, block, l, Projection::kO));
+    WF_TRY(b_.Need(l.ffn_norm, hf + "post_attention_layernorm.weight"));
+    WF_TRY(b_.AddFloat(block + "ffn_norm.weight", *l.ffn_norm, {c_.embedding}));
+    constexpr Projection kFfn[] = {Projection::kGate, Projection::kUp, Projection::kDown};
+    if (c_.experts.count == 0) {
+      for (const Projection p : kFfn) WF_TRY(PlanProjection(hf, block, l, p));
+      return OkStatus();
+    }
+    WF_TRY(PlanRouter(&b_, hf, block, l));
+    for (const Projection p : kFfn) WF_TRY(PlanExpertStack(&b_, hf, block, l, p));
+    if (c_.experts.shared_ffn == 0) return OkStatus();
+    WF_TRY(PlanSharedRouter(&b_, hf, block, l));
+    for (const Projection p : {Projection::kSharedGate, Projection::kSharedUp, Projection::kSharedDown}) {
+      WF_TRY(PlanProjection(hf, block, l, p));
     }
     return OkStatus();
   }
 
-  Status PlanProjection(const std::string& hf, const std::string& gguf, Projection which, const ProjectionSources& s,
-                        uint64_t out, uint64_t in) {
-    if (s.norm != nullptr) {
-      WF_TRY(AddFloat(s.norm_name, *s.norm, {in}, TensorType::kF32));
-      if (const Status size = NoteNormEps(s); !size.ok()) return size;
-    } else if (which == Projection::kO || which == Projection::kDown) {
-      return Need(nullptr, hf.substr(0, hf.rfind('.')) +
-                               (which == Projection::kO ? ".attn_sub_norm.weight" : ".ffn_sub_norm.weight"));
-    } else if (c_.quantization.use_rms_norm) {
-      return Need(nullptr, hf + ".rms_norm.weight");
+  Status PlanHeadNorms(const std::string& hf, const std::string& block, const LayerSources& l) {
+    if (!c_.architecture.starts_with("qwen3")) {
+      const CheckpointTensor* t = l.q_norm != nullptr ? l.q_norm : l.k_norm;
+      if (t == nullptr) return OkStatus();
+      return Unsupported(b_.Where(*t) + ": architecture " + c_.architecture + " has no norms on q and k");
     }
-    WF_TRY(PlanWeight(hf, gguf + ".weight", s, out, in));
-    if (s.bias != nullptr) WF_TRY(AddFloat(gguf + ".bias", *s.bias, {out}, TensorType::kF32));
-    return PlanLowRank(gguf, s, out, in);
+    WF_TRY(b_.Need(l.q_norm, hf + "self_attn.q_norm.weight"));
+    WF_TRY(b_.Need(l.k_norm, hf + "self_attn.k_norm.weight"));
+    WF_TRY(b_.AddFloat(block + "attn_q_norm.weight", *l.q_norm, {c_.head_dim}));
+    return b_.AddFloat(block + "attn_k_norm.weight", *l.k_norm, {c_.head_dim});
   }
 
-  Status PlanWeight(const std::string& hf, const std::string& gguf, const ProjectionSources& s, uint64_t out,
-                    uint64_t in) {
-    const TensorType types[] = {TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kI2_S};
-    const TensorType type = types[static_cast<size_t>(p_.outtype)];
-    const SafetensorsTensor* w = s.quantized != nullptr ? s.quantized : s.weight;
-    WF_TRY(Need(w, hf + ".weight"));
-    if (w->type == SafetensorsType::kU8) {
-      WF_TRY(CheckShape(*w, {(out + 3) / 4, in}, " (four rows of " + ShapeText({out, in}) + " in a byte)"));
-      WF_TRY(Need(s.scale, hf + ".weight_scale"));
-      WF_TRY(Add(gguf, *w, {in, out}, type, ConvertOp::kUnpack));
-    } else {
-      WF_TRY(CheckFloat(*w, "F32, F16, BF16 or (packed) U8"));
-      WF_TRY(CheckShape(*w, {out, in}));
-      const bool must_be_ternary = s.quantized != nullptr || s.scale != nullptr;
-      WF_TRY(Add(gguf, *w, {in, out}, type, must_be_ternary ? ConvertOp::kTernary : ConvertOp::kTernarise));
-    }
-    if (s.quantized != nullptr) {
-      if (s.scale != nullptr && w->type != SafetensorsType::kU8) {
-        p_.notices.push_back("tensor " + Quote(s.scale->name) + " is not used: weight_quantized is scaled already");
-      } else if (s.scale != nullptr) {
-        WF_ASSIGN(p_.tensors.back().scale, WeightScale(*s.scale));
+  Status PlanProjection(const std::string& layer_hf, const std::string& block, const LayerSources& l, Projection p) {
+    const ProjectionSources& s = l.at(p);
+    const std::string hf = layer_hf + HfProjection(p), gguf = block + GgufProjection(p);
+    const MatrixSize m = ProjectionSize(c_, p);
+    const uint64_t permute = b_.PermuteHeads(p);
+    WF_TRY(PlanNorm(hf, block, s, p, m.in));
+    WF_ASSIGN(const TernaryPart part, PlanTernaryPart(&b_, hf, s, m));
+    WF_TRY(b_.Add(gguf + ".weight", {part.part}, {m.in, m.out}, b_.types().ternary, part.op,
+                  SglWeightName(part.part.source->name)));
+    b_.plan().tensors.back().packed = part.packed;
+    b_.plan().tensors.back().permute_heads = permute;
+    b_.AddScaleRest(gguf + ".scale");
+    WF_TRY(PlanBias(hf, gguf, s, p, m.out, permute));
+    return PlanLowRank(&b_, gguf, hf, s, m, permute);
+  }
+
+  static std::string SglWeightName(const std::string& source) {
+    std::string name = ParseHfName(source).hf;
+    constexpr std::string_view kQuantized = "_quantized";
+    if (name.ends_with(kQuantized)) name.resize(name.size() - kQuantized.size());
+    return name;
+  }
+
+  Status PlanNorm(const std::string& hf, const std::string& block, const ProjectionSources& s, Projection p,
+                  uint64_t in) {
+    const bool attn = p == Projection::kO, sub = attn || p == Projection::kDown, bitnet = IsBitnet(c_.architecture);
+    if (s.norm == nullptr) {
+      if (sub && bitnet) {
+        return b_.Need(nullptr,
+                       hf.substr(0, hf.rfind('.')) + (attn ? ".attn_sub_norm.weight" : ".ffn_sub_norm.weight"));
       }
-      if (s.weight != nullptr && s.weight->bytes != 0) {
-        p_.notices.push_back("tensor " + Quote(s.weight->name) + " is not used: weight_quantized is there");
-      }
-    } else if (s.scale != nullptr) {
-      WF_ASSIGN(p_.tensors.back().scale, WeightScale(*s.scale));
+      return c_.quantization.use_rms_norm ? b_.Need(nullptr, hf + ".rms_norm.weight") : OkStatus();
     }
-    return PlanScaleRest(gguf.substr(0, gguf.rfind('.')) + ".scale", *w, type);
-  }
-
-  // Beside a tensor of 16-bit floats, unless its scale is known already to fit.
-  Status PlanScaleRest(const std::string& gguf, const SafetensorsTensor& w, TensorType type) {
-    if (type != TensorType::kF16 && type != TensorType::kBF16) return OkStatus();
-    const float scale = p_.tensors.back().scale;
-    if (scale != 0 && DecodeFloat(EncodeFloat(scale, type), type) == scale) return OkStatus();
-    return Add(gguf, w, {1}, TensorType::kF32, ConvertOp::kScaleRest);
-  }
-
-  // The factor that a packed weight's ternary values are multiplied by.
-  Result<float> WeightScale(const SafetensorsTensor& t) const {
-    WF_TRY(CheckFloat(t));
-    if (t.elements() != 1) return FormatError(Where(t) + ": expected 1 element, found shape " + ShapeText(t.shape));
-    const float v = FloatAt(t, 0);
-    const float s = c_.quantization.rule == ScaleRule::kMultiply ? v : 1.0f / v;
-    if (!std::isfinite(v) || v <= 0 || !std::isfinite(s) || s <= 0) {
-      return FormatError(Where(t) + ": expected a finite scale above 0, found " + FloatText(v));
-    }
-    return s;
-  }
-
-  Status PlanLowRank(const std::string& gguf, const ProjectionSources& s, uint64_t out, uint64_t in) {
-    if (s.lrc_u == nullptr && s.lrc_v == nullptr) return OkStatus();
-    if (s.lrc_u == nullptr || s.lrc_v == nullptr) {
-      return NotFound(Where(s.lrc_u != nullptr ? *s.lrc_u : *s.lrc_v) + ": the other low-rank factor is missing");
-    }
-    const SafetensorsTensor &u = *s.lrc_u, &v = *s.lrc_v;
-    const uint64_t rank = u.shape.size() == 2 ? u.shape[1] : 0;
-    if (rank == 0 || rank > std::min(out, in)) {
-      return FormatError(Where(u) + ": expected shape [" + std::to_string(out) + ", rank] with a rank of 1 to " +
-                         std::to_string(std::min(out, in)) + ", found " + ShapeText(u.shape));
-    }
-    WF_TRY(AddFloat(gguf + ".lrc_u.weight", u, {out, rank}, FloatOutType()));
-    if (s.lrc_v_rows) return AddFloat(gguf + ".lrc_v.weight", v, {rank, in}, FloatOutType());
-    WF_TRY(CheckFloat(v));
-    WF_TRY(CheckShape(v, {in, rank}));
-    return Add(gguf + ".lrc_v.weight", v, {in, rank}, FloatOutType(), ConvertOp::kTranspose);
+    const std::string name =
+        sub && bitnet ? block + (attn ? "attn_sub_norm.weight" : "ffn_sub_norm.weight") : s.norm_name;
+    WF_TRY(b_.AddFloat(name, *s.norm, {in}));
+    return NoteNormEps(s);
   }
 
   // The file has one epsilon for all norms on projections' inputs.
@@ -276,99 +189,218 @@ class Planner {
       eps_of_ = s.norm;
       eps_ = eps;
     } else if (eps_ != eps) {
-      return Unsupported(Where(*s.norm) + " has epsilon " + FloatText(static_cast<float>(eps)) + ", but " +
+      return Unsupported(b_.Where(*s.norm) + " has epsilon " + FloatText(static_cast<float>(eps)) + ", but " +
                          Quote(eps_of_->name) + " has " + FloatText(static_cast<float>(eps_)) +
                          ": norms with different epsilons are not supported");
     }
     own_eps_ = own_eps_ || s.norm_form != NormForm::kModel;
     return OkStatus();
   }
-  Status CheckNorms() {
-    if (own_eps_) p_.sub_norm_eps = static_cast<float>(eps_);
-    return OkStatus();
+
+  Status PlanBias(const std::string& hf, const std::string& gguf, const ProjectionSources& s, Projection p,
+                  uint64_t out, uint64_t permute) {
+    const std::optional<bool> wanted = p <= Projection::kV   ? c_.qkv_bias
+                                       : p == Projection::kO ? c_.o_bias
+                                                             : c_.mlp_bias;
+    if (s.bias == nullptr) return wanted.value_or(false) ? b_.Need(nullptr, hf + ".bias") : OkStatus();
+    if (!wanted.value_or(true)) {
+      return FormatError(b_.Where(*s.bias) + ": config.json says that there is no such bias (" +
+                         (p <= Projection::kO ? "attention_bias or qkv_bias" : "mlp_bias") + " is false)");
+    }
+    return b_.AddBias(gguf + ".bias", *s.bias, out, permute);
   }
 
-  // These architectures take the embedding as head, so another head cannot be kept.
-  Status CheckHead() {
-    if (head_ == nullptr) {
-      if (c_.tied && !*c_.tied) return Need(nullptr, "lm_head.weight").WithContext("tie_word_embeddings is false");
-      return OkStatus();
+  Status PlanHead() {
+    const bool tied = c_.tied.value_or(false), bitnet = IsBitnet(c_.architecture);
+    if (head_ == HeadKind::kNone) {
+      if (c_.tied && !*c_.tied) return b_.Need(nullptr, "lm_head.weight").WithContext("tie_word_embeddings is false");
+      return NoHead();
     }
-    const bool same = head_->type == embedding_->type && head_->shape == embedding_->shape &&
-                      std::equal(head_->data, head_->data + head_->bytes, embedding_->data);
-    p_.source->Release(*head_);
-    p_.source->Release(*embedding_);
-    if (!same && !c_.tied.value_or(false)) {
-      return Unsupported(Where(*head_) +
+    // These architectures take the embedding as head, so another one cannot be kept.
+    if (head_ == HeadKind::kOwn && bitnet && !tied) {
+      return Unsupported(b_.Where(*s_.head) +
                          " differs from the embedding, and tie_word_embeddings is not true: architecture " +
                          c_.architecture + " has no head of its own");
     }
-    p_.notices.push_back(same ? "tensor 'lm_head.weight' is left out: it is the embedding"
-                              : "tensor 'lm_head.weight' is left out: tie_word_embeddings is true");
-    return OkStatus();
+    if (head_ == HeadKind::kOwn && !bitnet) {
+      if (tied) b_.Notice("tensor 'lm_head.weight' is kept: tie_word_embeddings is true, but it is not the embedding");
+      return b_.AddFloat("output.weight", *s_.head, {c_.vocab, c_.embedding}, b_.types().head);
+    }
+    const bool other_type = b_.types().head != b_.types().embedding;
+    if (head_ == HeadKind::kSame && !bitnet && other_type) {
+      return b_.AddFloat("output.weight", *s_.head, {c_.vocab, c_.embedding}, b_.types().head);
+    }
+    b_.Notice(head_ == HeadKind::kSame ? "tensor 'lm_head.weight' is left out: it is the embedding"
+                                       : "tensor 'lm_head.weight' is left out: tie_word_embeddings is true");
+    return NoHead();
+  }
+  // The embedding is the head: it cannot have a type of its own.
+  Status NoHead() const {
+    if (b_.types().head == b_.types().embedding) return OkStatus();
+    return InvalidArgument("--head-type: the embedding is this model's head; use --embedding-type");
   }
 
-  ConvertPlan& p_;
+  PlanBuilder& b_;
   const HfConfig& c_;
-  std::vector<LayerSources> layers_;
-  const SafetensorsTensor *embedding_ = nullptr, *output_norm_ = nullptr, *head_ = nullptr, *eps_of_ = nullptr;
+  const SourceTable& s_;
+  HeadKind head_;
+  const CheckpointTensor* eps_of_ = nullptr;
   double eps_ = 0;
   bool own_eps_ = false;
 };
 
-// The folder's own name; a cache's commit hash is no name.
-inline std::string ModelName(const std::string& dir, const HfConfig& c) {
-  std::error_code ec;
-  const std::string name = std::filesystem::weakly_canonical(dir, ec).filename().string();
-  const bool hash = name.size() == 40 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (!ec && !name.empty() && !hash) return name;
-  const size_t slash = c.name_or_path.find_last_not_of('/');
-  const std::string path = c.name_or_path.substr(0, slash == std::string::npos ? 0 : slash + 1);
-  return path.empty() ? "model" : path.substr(path.rfind('/') + 1);
-}
-
-inline Result<Safetensors> OpenWeights(const std::string& dir) {
-  Result<Safetensors> s = Safetensors::Open(dir);
-  if (s.ok() || s.status().code() != ErrorCode::kNotFound) return s;
-  std::error_code ec;
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    if (!std::filesystem::exists(dir + "/" + name, ec)) continue;
-    return Unsupported(dir + ": has only PyTorch .bin weights, *.safetensors are needed");
+// What is odd about the whole.
+inline void NoteOddities(const SourceTable& s, ConvertPlan* plan) {
+  const HfConfig& c = plan->config;
+  bool masters = false, packed = false, factors = false, lora = false;
+  for (const PlannedTensor& t : plan->tensors) {
+    masters = masters || t.op == ConvertOp::kTernarise;
+    packed = packed || (t.op == ConvertOp::kUnpack && t.packed == PackedForm::kRowBlocks);
   }
-  return s;
-}
-
-inline Result<Vocab> LoadVocab(const std::string& dir, const HfConfig& c) {
-  Result<Vocab> vocab = VocabFromHf(dir);
-  if (!vocab.ok()) return vocab.status().WithContext("tokenizer");
-  if (vocab->tokens.size() > c.vocab) {
-    return FormatError(dir + "/tokenizer.json: has " + std::to_string(vocab->tokens.size()) +
-                       " tokens, but config.json's vocab_size is " + std::to_string(c.vocab));
-  }
-  if (c.diffusion.mask_token) {
-    if (static_cast<size_t>(*c.diffusion.mask_token) >= vocab->tokens.size()) {
-      return FormatError(c.path + ": mask_token_id " + std::to_string(*c.diffusion.mask_token) + " is not a token");
+  for (const LayerSources& l : s.layers()) {
+    for (const ProjectionSources& p : l.projections) {
+      if (p.lrc_u == nullptr) continue;
+      lora = lora || p.factor == FactorForm::kLora;
+      factors = factors || p.factor == FactorForm::kLinear;
     }
-    vocab->mask_id = *c.diffusion.mask_token;
   }
-  return vocab;
+  if (!c.quantization.present && masters && !c.bitnet_class) {
+    plan->notices.push_back(
+        "no quantization_config: projections are taken for BitLinear masters and ternarised by absmean");
+  }
+  if (!c.quantization.present && packed) {
+    plan->notices.push_back("no quantization_config: weight_scale is taken to divide, as transformers' BitLinear does");
+  }
+  if (factors && c.low_rank.bits == 0) {
+    plan->notices.push_back(
+        "no lrc_config with bits: lrc_U_linear and lrc_V_linear are taken as they are, not rounded as in training");
+  }
+  if (c.low_rank.adapter && !lora) {
+    plan->notices.push_back(
+        "adapter_config.json is there, but the weights have no LoRA factors: the adapter is not used");
+  }
+}
+
+inline Status PlanTensors(ConvertPlan* plan) {
+  SourceTable sources(plan);
+  WF_TRY(sources.Sort());
+  const HeadKind head = FindHead(*plan, sources);
+  WF_TRY(ChooseArchitecture(sources, head, plan));
+  PlanTypes types;
+  WF_TRY(ChooseTypes(plan->config, &plan->options, &types));
+  const bool peer = plan->options.peer != Peer::kNone;
+  if (peer) WF_TRY(CheckPeerArchitecture(*plan));
+  if (peer) WF_TRY(CheckPeerTypes(*plan));
+  if (plan->options.outtype == OutType::kSgl && plan->config.experts.count != 0) {
+    return Unsupported("--outtype sgl: sgl-kernel's format has no experts");
+  }
+  if (plan->config.quantization.use_rms_norm && plan->config.experts.count != 0) {
+    return Unsupported(plan->config.path +
+                       ": quantization_config.use_rms_norm: norms on experts' inputs are not supported");
+  }
+  PlanBuilder builder(plan, types);
+  WF_TRY(Planner(&builder, sources, head).Run());
+  if (peer) WF_TRY(CheckPeerTensors(*plan));
+  NoteOddities(sources, plan);
+  return OkStatus();
+}
+
+// The input's own name; a cache's commit hash is no name.
+inline std::string ModelName(const std::string& input, const HfConfig& c) {
+  std::error_code ec;
+  const std::filesystem::path path = std::filesystem::weakly_canonical(input, ec);
+  const std::string name = (std::filesystem::is_directory(path, ec) ? path.filename() : path.stem()).string();
+  const bool hash = name.size() == 40 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (!name.empty() && !hash) return name;
+  const size_t slash = c.name_or_path.find_last_not_of('/');
+  const std::string from = c.name_or_path.substr(0, slash == std::string::npos ? 0 : slash + 1);
+  return from.empty() ? "model" : from.substr(from.rfind('/') + 1);
+}
+
+// Of an sgl-kernel .bin (formats.md 7.3).
+inline uint64_t SglBytes(const ConvertPlan& plan) {
+  uint64_t n = 8 + 4 + 4 + plan.config.text.size() + 4;
+  for (const PlannedTensor& t : plan.tensors) {
+    const bool scale = t.type == TensorType::kI2_S;
+    n += 4 + t.name.size() + 4 + 4 + 4 * t.ne.size() + 4 + (scale ? 4 : 0) + 8 + t.bytes;
+  }
+  return n;
+}
+
+inline Result<HfDiffusion> DiffusionFlags(const ConvertOptions& o) {
+  HfDiffusion d;
+  d.style = o.diffusion_style;
+  const auto size = [](const char* flag, const std::optional<uint32_t>& v, uint32_t* to) -> Status {
+    if (v && (*v == 0 || *v > 4096)) {
+      return InvalidArgument(std::string(flag) + ": expected 1 to 4096, found " + std::to_string(*v));
+    }
+    *to = v.value_or(0);
+    return OkStatus();
+  };
+  WF_TRY(size("--block-size", o.block_size, &d.block_size));
+  WF_TRY(size("--sub-block-size", o.sub_block_size, &d.sub_block_size));
+  if (o.threshold && !(*o.threshold >= 0 && *o.threshold <= 1)) {
+    return InvalidArgument("--threshold: expected 0 to 1, found " + FloatText(*o.threshold));
+  }
+  d.threshold = o.threshold;
+  d.mask_token = o.mask_token;
+  return d;
+}
+
+// Reads the configuration, and the table of tensors unless there are no weights and none are needed.
+inline Status ReadCheckpoint(ConvertPlan* plan) {
+  const ConvertOptions& o = plan->options;
+  WF_ASSIGN(const HfDiffusion flags, DiffusionFlags(o));
+  std::error_code ec;
+  const bool file = std::filesystem::is_regular_file(plan->input, ec);
+  if (!file) {
+    WF_ASSIGN(plan->config, LoadHfConfig(plan->input, flags));
+  }
+  Result<Checkpoint> source = Checkpoint::Open(plan->input);
+  if (!source.ok() && source.status().code() == ErrorCode::kNotFound && !file && o.vocab_only) return OkStatus();
+  WF_TRY(source);
+  if (file) {
+    if (source->config_json().empty()) {
+      return InvalidArgument(plan->input +
+                             ": expected a checkpoint's folder or an sgl-kernel .bin, found a file of "
+                             "tensors without a config.json: give its folder");
+    }
+    if (o.tokenizer.empty()) {
+      return InvalidArgument(plan->input + ": sgl-kernel's format holds no tokenizer: name a folder with --tokenizer");
+    }
+    WF_ASSIGN(plan->config, ParseHfConfig(source->config_json(), plan->input + ": config", o.tokenizer, flags));
+  }
+  plan->notices = source->warnings();
+  plan->source = std::make_shared<const Checkpoint>(*std::move(source));
+  return OkStatus();
 }
 
 }  // namespace detail
 
-WF_MODEL_INLINE Result<ConvertPlan> PlanConversion(const std::string& input, OutType outtype,
-                                                   const std::string& diffusion_style) {
+WF_MODEL_INLINE Result<ConvertPlan> PlanConversion(const std::string& input, const ConvertOptions& options) {
   ConvertPlan plan;
   plan.input = input;
-  plan.outtype = outtype;
-  WF_ASSIGN(plan.config, LoadHfConfig(input, diffusion_style));
-  WF_ASSIGN(Safetensors source, detail::OpenWeights(input));
-  plan.notices = source.warnings();
-  plan.source = std::make_shared<const Safetensors>(std::move(source));
-  WF_TRY(detail::Planner(&plan).Run());
-  WF_ASSIGN(plan.vocab, detail::LoadVocab(input, plan.config));
+  plan.options = options;
+  if (options.vocab_only && options.outtype == OutType::kSgl) {
+    return InvalidArgument("--vocab-only: sgl-kernel's format holds no vocabulary");
+  }
+  WF_TRY(detail::ReadCheckpoint(&plan));
+  if (plan.source != nullptr) {
+    WF_TRY(detail::PlanTensors(&plan));
+    if (options.vocab_only) plan.tensors.clear();
+  } else {  // the vocabulary of a folder without weights
+    if (plan.config.relu2) plan.config.architecture = "bitnet-b1.58";
+    if (plan.options.outtype == OutType::kAuto) plan.options.outtype = detail::AutoOutType(options.peer, plan.config);
+  }
+  WF_ASSIGN(plan.vocab, detail::LoadVocab(options.tokenizer.empty() ? input : options.tokenizer, plan.config));
+  if (options.peer != Peer::kNone) WF_TRY(detail::CheckPeerVocab(plan));
   plan.notices.insert(plan.notices.end(), plan.vocab.warnings.begin(), plan.vocab.warnings.end());
   plan.name = detail::ModelName(input, plan.config);
+  if (options.strict && !plan.notices.empty()) return FormatError("--strict: " + plan.notices[0]);
+  if (plan.options.outtype == OutType::kSgl) {
+    plan.file_bytes = detail::SglBytes(plan);
+    return plan;
+  }
   GgufWriter writer;
   detail::DescribeFile(plan, &writer);
   WF_ASSIGN(plan.file_bytes, writer.FileBytes());
