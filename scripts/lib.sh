@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # What building needs: compiler and libraries, all from Debian 12.
 build_packages=(g++ cmake ninja-build pkg-config libhwy-dev libeigen3-dev libboost1.81-dev libboost-json1.81-dev
-                libpcre2-dev libutf8proc-dev libcli11-dev ca-certificates)
+                libpcre2-dev libutf8proc-dev libssl-dev libcli11-dev ca-certificates)
 # What the tests need beyond that.
 test_packages=(catch2 libbenchmark-dev python3-venv clang-14 libclang-rt-14-dev g++-aarch64-linux-gnu binutils git curl)
 

@@ -15,6 +15,7 @@
 
 #include "server/http.h"
 #include "server/openai.h"
+#include "wf/convert/open_model.h"
 #include "wf/engine/engine.h"
 #include "wf/version.h"
 
@@ -23,7 +24,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct Flags {
-  std::string model, kv_type = "f16";
+  std::string model, i2s_layout = "x86", kv_type = "f16";
   wf::server::HttpOptions http;
   wf::server::ApiOptions api;
   wf::EngineOptions engine;
@@ -41,7 +42,9 @@ int ParseFlags(int argc, char** argv, Flags* f) {
   CLI::App app("wf-server: serves a ternary language model over HTTP with OpenAI's and llama-server's interfaces");
   app.option_defaults()->always_capture_default();
   app.set_version_flag("--version", std::string("wf-server ") + WF_VERSION_STRING);
-  app.add_option("-m,--model", f->model, "GGUF file")->required();
+  app.add_option("-m,--model", f->model, "GGUF file, or the folder of a checkpoint (converted in memory)")->required();
+  app.add_option("--i2s-layout", f->i2s_layout, "layout of I2_S tensors, which a file does not say")
+      ->check(CLI::IsMember({"x86", "arm64", "x4"}));
   app.add_option("--host", f->http.host, "address to listen on");
   app.add_option("--port", f->http.port, "port; 0: any free one");
   app.add_option("--http-threads", f->http.threads, "threads that read, parse, tokenise and write")
@@ -93,7 +96,10 @@ void FillIn(Flags* f) {
   f->engine.kv_type = f->kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16;
   f->http.limits.body_bytes = static_cast<uint64_t>(f->body_limit_mib * 1048576);
   f->http.error_body = wf::server::HttpErrorBody;
-  f->api.stem = std::filesystem::path(f->model).stem().string();
+  std::filesystem::path path = std::filesystem::path(f->model).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // a folder with a slash at its end
+  std::error_code ec;
+  f->api.stem = (std::filesystem::is_directory(path, ec) ? path.filename() : path.stem()).string();
   if (f->api.names.empty()) f->api.names.push_back(f->api.stem);
 }
 
@@ -156,7 +162,9 @@ int Serve(Flags& f, Signals& signals) {
             << std::endl;
 
   // Declared after http: requests hold both, and the engine's end must find the I/O side alive.
-  auto model = wf::Model::Open(f.model);
+  wf::OpenModelOptions open;
+  open.weights.i2s_layout = *wf::ParseI2sLayout(f.i2s_layout);  // the flag's check has the same names
+  auto model = wf::OpenModel(f.model, open);
   if (!model.ok()) return Fail(model.status());
   for (const std::string& notice : (*model)->notices()) std::cerr << "notice: " << notice << "\n";
   auto engine = wf::Engine::Create(*model, f.engine);

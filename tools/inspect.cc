@@ -10,23 +10,29 @@
 
 #include "tools/args.h"
 #include "tools/cli.h"
+#include "tools/inspect_metadata.h"
+#include "tools/inspect_verify.h"
+#include "tools/model_arg.h"
 #include "wf/base/quote.h"
+#include "wf/base/thread_pool.h"
 #include "wf/cache/kv_pool.h"
-#include "wf/convert/convert.h"
+#include "wf/convert/open_model.h"
 #include "wf/kernels/table.h"
 #include "wf/model/model.h"
+#include "wf/quant/pack.h"
 #include "wf/tokenizer/tokenizer.h"
-#include "wf/tokenizer/utf8.h"
 #include "wf/version.h"
 
 namespace {
 
 namespace json = boost::json;
+using wf::Describe;
 using wf::Result;
+using wf::Shown;
 using wf::Status;
+using wf::Utf8;
 constexpr const char* kProgram = "wf-inspect";
-constexpr size_t kShownElements = 4;  // of an array
-constexpr size_t kChunkRows = 256;    // the engine's default prefill chunk
+constexpr size_t kChunkRows = 256;  // the engine's default prefill chunk
 
 struct TensorRow {
   std::string name, type, kernel;  // kernel: or what else becomes of it
@@ -34,15 +40,10 @@ struct TensorRow {
   uint64_t bytes = 0;
 };
 
-struct MetadataRow {
-  std::string key, type, text;  // text: for people
-  json::value value;
-};
-
 struct Inspection {
-  std::string path, format, architecture, name, isa;
+  std::string path, format, architecture, name, isa, outtype;
   uint64_t file_bytes = 0, weight_bytes = 0, parameters = 0;
-  std::vector<MetadataRow> metadata;
+  std::vector<wf::MetadataRow> metadata;
   std::vector<TensorRow> tensors;
   std::vector<std::string> notices;
   bool has_memory = false;
@@ -51,110 +52,6 @@ struct Inspection {
   bool bitlinear = false, dense = false;
   Status runs;
 };
-
-// Valid UTF-8 for JSON, whatever a file's strings hold.
-std::string Utf8(std::string_view s) {
-  std::string out;
-  for (size_t i = 0; i < s.size();) {
-    const wf::Utf8Char c = wf::NextUtf8(s, i);
-    if (c.code < 0) {
-      out += "\xEF\xBF\xBD";
-    } else {
-      out.append(s.substr(i, c.bytes));
-    }
-    i += c.bytes;
-  }
-  return out;
-}
-
-// A name from a file for the terminal: quoted only where it has to be.
-std::string Shown(std::string_view s) {
-  std::string quoted = wf::Quote(s);
-  return !s.empty() && quoted == "'" + std::string(s) + "'" ? std::string(s) : quoted;
-}
-
-// A scalar's value, or that of one element of an array.
-json::value Number(wf::GgufValueType type, const char* p) {
-  using T = wf::GgufValueType;
-  switch (type) {
-    case T::kU8:
-      return wf::LoadLe<uint8_t>(p);
-    case T::kI8:
-      return wf::LoadLe<int8_t>(p);
-    case T::kU16:
-      return wf::LoadLe<uint16_t>(p);
-    case T::kI16:
-      return wf::LoadLe<int16_t>(p);
-    case T::kU32:
-      return wf::LoadLe<uint32_t>(p);
-    case T::kI32:
-      return wf::LoadLe<int32_t>(p);
-    case T::kU64:
-      return wf::LoadLe<uint64_t>(p);
-    case T::kI64:
-      return wf::LoadLe<int64_t>(p);
-    case T::kBool:
-      return wf::LoadLe<uint8_t>(p) != 0;
-    case T::kF32:
-    case T::kF64: {
-      const double d = type == T::kF32 ? static_cast<double>(wf::LoadLe<float>(p)) : wf::LoadLe<double>(p);
-      if (d - d == 0) return d;
-      return d != d ? "nan" : (d > 0 ? "inf" : "-inf");  // JSON has no such numbers
-    }
-    case T::kString:
-    case T::kArray:
-      break;
-  }
-  return nullptr;
-}
-
-std::string NumberText(const json::value& v) {
-  if (!v.is_double()) return v.is_string() ? std::string(v.get_string()) : json::serialize(v);
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.7g", v.get_double());
-  return text;
-}
-
-size_t ScalarBytes(wf::GgufValueType t) {
-  using T = wf::GgufValueType;
-  if (t == T::kU8 || t == T::kI8 || t == T::kBool) return 1;
-  if (t == T::kU16 || t == T::kI16) return 2;
-  return t == T::kU64 || t == T::kI64 || t == T::kF64 ? 8 : 4;
-}
-
-MetadataRow Describe(const wf::GgufValue& v) {
-  MetadataRow row{Utf8(v.key), wf::GgufValueTypeName(v.type), "", nullptr};
-  if (v.type == wf::GgufValueType::kString) {
-    row.text = wf::Quote(v.raw, 80);
-    row.value = Utf8(v.raw);
-    return row;
-  }
-  if (v.type != wf::GgufValueType::kArray) {
-    row.value = Number(v.type, v.raw.data());
-    row.text = NumberText(row.value);
-    return row;
-  }
-  json::array first;
-  const char* p = v.raw.data();
-  for (uint64_t i = 0; i < v.count && i < kShownElements; ++i) {
-    if (i != 0) row.text += ", ";
-    if (v.element == wf::GgufValueType::kString) {
-      const uint64_t size = wf::LoadLe<uint64_t>(p);
-      const std::string_view s(p + 8, size);
-      row.text += wf::Quote(s, 20);
-      first.emplace_back(Utf8(s.substr(0, 200)));
-      p += 8 + size;
-    } else {
-      first.push_back(Number(v.element, p));
-      row.text += NumberText(first.back());
-      p += ScalarBytes(v.element);
-    }
-  }
-  row.type = std::string(wf::GgufValueTypeName(v.element)) + "[" + std::to_string(v.count) + "]";
-  row.text = "[" + row.text + (v.count > kShownElements ? ", ...]" : "]");
-  row.value = json::object{{"count", v.count}, {"first", std::move(first)}};
-  return row;
-}
 
 std::string TernaryKernel(wf::isa::Id isa, wf::TensorType type, size_t rank) {
   const wf::TernaryInstance fn = wf::FindTernary(isa, type, rank);
@@ -165,7 +62,8 @@ std::string TernaryKernel(wf::isa::Id isa, wf::TensorType type, size_t rank) {
 
 void AddLinear(const wf::Linear& l, wf::isa::Id isa, std::map<std::string, std::string>* kernels) {
   const std::string type(wf::TensorTypeName(l.type));
-  (*kernels)[l.name] = l.ternary ? TernaryKernel(isa, l.type, l.rank)
+  const std::string tensor = l.name.substr(0, l.name.find(" (expert "));
+  (*kernels)[tensor] = l.ternary ? TernaryKernel(isa, l.type, l.rank)
                                  : "dense " + type + " " + wf::isa::Name(isa) + ", activations not quantised";
 }
 
@@ -180,7 +78,10 @@ std::map<std::string, std::string> KernelsOf(const wf::Weights& w, wf::isa::Id i
   const bool tied = w.head.data == w.embedding.data;
   kernels[w.head.name] = dense(w.head) + (tied ? "; rows looked up" : "");
   for (const wf::Layer& l : w.layers) {
-    for (const wf::Linear* p : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) AddLinear(*p, isa, &kernels);
+    wf::ForEachProjection(l, [&](const wf::Linear& p) { AddLinear(p, isa, &kernels); });
+    for (const wf::Linear* p : {&l.router, &l.shared_gate}) {
+      if (p->data != nullptr) AddLinear(*p, isa, &kernels);
+    }
   }
   return kernels;
 }
@@ -192,13 +93,16 @@ std::string SmallKernel(const std::string& name, wf::isa::Id isa) {
   if (has("norm")) return std::string("rms_norm ") + wf::isa::Name(isa);
   if (has(".bias")) return std::string("add ") + wf::isa::Name(isa);
   if (has(".scale")) return "with its projection";
+  if (has("rope_freqs")) return "divides the angles of RoPE";
   return "not used";
 }
 
 // Buffers of one pass over kChunkRows rows, as model/transformer.h has them, and one row of logits.
 uint64_t ScratchBytes(const wf::Config& c, uint64_t vocab, uint64_t rank) {
-  const uint64_t e = c.embedding, qd = c.heads * c.head_dim, widest = std::max<uint64_t>({e, qd, c.ffn});
-  const uint64_t floats = 3 * e + (c.heads + 2 * c.kv_heads) * c.head_dim + qd + 2 * c.ffn + widest + rank + 2;
+  const uint64_t e = c.embedding, qd = c.heads * c.head_dim, ffn = std::max({c.ffn, c.expert_ffn, c.shared_ffn}),
+                 widest = std::max<uint64_t>({e, qd, ffn});
+  const uint64_t experts = c.experts == 0 ? 0 : 3 * e + c.experts;
+  const uint64_t floats = 3 * e + (c.heads + 2 * c.kv_heads) * c.head_dim + qd + 2 * ffn + widest + rank + 2 + experts;
   return kChunkRows * (4 * floats + widest + 256) + 4 * vocab;
 }
 
@@ -212,7 +116,7 @@ void AddMemory(const wf::Config& c, uint64_t vocab, uint64_t rank, Inspection* o
 }
 
 // An error only if the file cannot be read at all; what keeps a readable one from running goes to out->runs.
-Status InspectFile(const std::string& path, Inspection* out) {
+Status InspectFile(const std::string& path, const wf::WeightOptions& weights, Inspection* out) {
   WF_ASSIGN(const wf::Gguf g, wf::Gguf::Open(path));
   out->format = "GGUF v" + std::to_string(g.version());
   out->file_bytes = g.file_bytes();
@@ -225,7 +129,7 @@ Status InspectFile(const std::string& path, Inspection* out) {
   const Result<wf::isa::Id> isa = wf::isa::Choose(wf::CompiledIsas());
   out->runs = isa.status();
   std::map<std::string, std::string> kernels;
-  Result<std::shared_ptr<const wf::Model>> model = wf::Model::Open(path);
+  Result<std::shared_ptr<const wf::Model>> model = wf::Model::Open(path, weights);
   if (isa.ok()) {
     out->isa = wf::isa::Name(*isa);
     out->runs = model.status();
@@ -239,12 +143,12 @@ Status InspectFile(const std::string& path, Inspection* out) {
     out->notices = (*model)->notices();
     uint64_t rank = 0;
     for (const wf::Layer& l : w.layers) {
-      for (const wf::Linear* p : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
-        rank = std::max<uint64_t>(rank, p->rank);
-        if (p->ternary && wf::FindTernary(*isa, p->type, p->rank).gemv == nullptr && out->runs.ok()) {
-          out->runs = wf::Unsupported(path + ": tensor '" + p->name + "': there is no kernel for its type");
+      wf::ForEachProjection(l, [&](const wf::Linear& p) {
+        rank = std::max<uint64_t>(rank, p.rank);
+        if (p.ternary && wf::FindTernary(*isa, p.type, p.rank).gemv == nullptr && out->runs.ok()) {
+          out->runs = wf::Unsupported(path + ": tensor '" + p.name + "': there is no kernel for its type");
         }
-      }
+      });
     }
     AddMemory(c, w.embedding.rows, rank, out);
   }
@@ -266,9 +170,10 @@ Status InspectFile(const std::string& path, Inspection* out) {
 // The plan that wf-convert would carry out.
 Status InspectFolder(const std::string& path, Inspection* out) {
   out->format = "Hugging Face checkpoint";
-  WF_ASSIGN(const wf::ConvertPlan plan, wf::PlanConversion(path, wf::OutType::kI2_S));
+  WF_ASSIGN(const wf::ConvertPlan plan, wf::PlanConversion(path, {.outtype = wf::OutType::kAuto}));
   WF_ASSIGN(const wf::isa::Id isa, wf::isa::Choose(wf::CompiledIsas()));
   out->isa = wf::isa::Name(isa);
+  out->outtype = wf::kOutTypeNames[static_cast<size_t>(plan.options.outtype)];
   out->architecture = plan.config.architecture;
   out->name = plan.name;
   out->file_bytes = plan.file_bytes;
@@ -289,15 +194,17 @@ Status InspectFolder(const std::string& path, Inspection* out) {
     row.ne = t.ne;
     row.bytes = t.bytes;
     const auto lrc = ranks.find(t.name.substr(0, t.name.rfind(".weight")));
-    if (t.type == wf::TensorType::kI2_S) {
+    if (wf::IsPackedTernary(t.type)) {
       row.kernel = TernaryKernel(isa, t.type, lrc == ranks.end() ? 0 : static_cast<size_t>(lrc->second));
     } else if (t.name == "token_embd.weight") {
       row.kernel = "dense " + row.type + " " + wf::isa::Name(isa) + " (head); rows looked up";
     } else {
       row.kernel = SmallKernel(t.name, isa);
     }
-    row.kernel += std::string("; ") + wf::ConvertOpName(t.op) + " " + wf::SafetensorsTypeName(t.source->type) + " " +
-                  Utf8(t.source->name);
+    row.kernel += std::string("; ") + wf::ConvertOpName(t.op);
+    if (t.source() != nullptr) {
+      row.kernel += std::string(" ") + wf::ElementTypeName(t.source()->type) + " " + Utf8(t.source_name());
+    }
     out->weight_bytes += t.bytes;
     out->parameters += t.elements();
     out->tensors.push_back(std::move(row));
@@ -309,6 +216,9 @@ Status InspectFolder(const std::string& path, Inspection* out) {
   c.kv_heads = plan.config.kv_heads;
   c.head_dim = plan.config.head_dim;
   c.ffn = plan.config.ffn;
+  c.experts = plan.config.experts.count;
+  c.expert_ffn = plan.config.experts.ffn;
+  c.shared_ffn = plan.config.experts.shared_ffn;
   AddMemory(c, plan.config.vocab, rank, out);
   return wf::OkStatus();
 }
@@ -326,12 +236,12 @@ void PrintText(const Inspection& r, bool folder) {
   std::printf("%s: %s, architecture %s%s%s, %llu parameters, %s%s\n", r.path.c_str(), r.format.c_str(),
               r.architecture.empty() ? "unknown" : Shown(r.architecture).c_str(), r.name.empty() ? "" : ", name ",
               r.name.empty() ? "" : Shown(r.name).c_str(), static_cast<unsigned long long>(r.parameters),
-              wf::BytesText(r.file_bytes).c_str(), folder ? " as i2_s" : "");
+              wf::BytesText(r.file_bytes).c_str(), folder ? (" as " + r.outtype).c_str() : "");
   if (!r.metadata.empty()) std::printf("\nmetadata\n");
-  for (const MetadataRow& m : r.metadata) {
+  for (const wf::MetadataRow& m : r.metadata) {
     std::printf("  %-44s %-14s %s\n", Shown(m.key).c_str(), m.type.c_str(), m.text.c_str());
   }
-  std::printf("\ntensors%s\n", folder ? " that wf-convert --outtype i2_s would write" : "");
+  std::printf("\ntensors%s\n", folder ? (" that wf-convert --outtype " + r.outtype + " would write").c_str() : "");
   for (const TensorRow& t : r.tensors) {
     std::string shape;
     for (const uint64_t d : t.ne) shape += (shape.empty() ? "" : " x ") + std::to_string(d);
@@ -360,7 +270,7 @@ void PrintText(const Inspection& r, bool folder) {
 
 void PrintJson(const Inspection& r, bool folder) {
   json::object metadata;
-  for (const MetadataRow& m : r.metadata) metadata[m.key] = m.value;
+  for (const wf::MetadataRow& m : r.metadata) metadata[m.key] = m.value;
   json::array tensors, notices;
   for (const TensorRow& t : r.tensors) {
     json::array ne;
@@ -417,23 +327,52 @@ Status Tokenize(const std::string& path, bool folder, const std::string& text, b
   return wf::OkStatus();
 }
 
+int Verify(const std::string& path, const std::string& other, const wf::VerifyOptions& options) {
+  const std::atomic<bool>* interrupted = wf::CatchInterrupts();
+  const Result<std::shared_ptr<const wf::Model>> a = wf::OpenModelArg(path, {}, interrupted),
+                                                 b = wf::OpenModelArg(other, {}, interrupted);
+  for (const auto* m : {&a, &b}) {
+    if (!m->ok()) return wf::Fail(kProgram, m->status());
+  }
+  bool same = false;
+  const Status s = wf::VerifyModels(*a, *b, options, &same);
+  if (!s.ok()) return wf::Fail(kProgram, s);
+  return same ? wf::kExitOk : wf::kExitFailure;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string path, text;
-  bool as_json = false, special = false;
+  std::string path, other, text, layout = "x86";
+  std::string verify_text = "Now is the winter of our discontent made glorious summer by this sun of York.";
+  int threads = 0;
+  bool as_json = false, special = false, verify = false;
   CLI::App app(
       "Shows what a GGUF holds, the memory it needs, the kernel of each tensor, and whether it runs; for the folder\n"
-      "of a Hugging Face checkpoint, what wf-convert would make of it.\n"
-      "Exit code: 0 it runs (or converts), 1 it does not, 2 wrong usage.");
+      "of a Hugging Face checkpoint, what wf-convert would make of it. With --verify, compares two models.\n"
+      "Exit code: 0 it runs (converts, is the same), 1 it does not (is not), 2 wrong usage.");
   app.add_option("PATH", path, "A GGUF file or a checkpoint's folder")->required();
+  app.add_option("OTHER", other, "With --verify: the model to compare with");
   app.add_flag("--json", as_json, "Print one JSON object");
+  CLI::Option* compare = app.add_flag("--verify", verify,
+                                      "Compare PATH and OTHER tensor by tensor (ternary values, scales, cosine of the "
+                                      "rest) and by their logits on a text");
+  app.add_option("--text", verify_text, "With --verify: the text")->capture_default_str()->needs(compare);
+  app.add_option("-t,--threads", threads, "With --verify: threads (default: physical cores of the affinity mask)")
+      ->check(CLI::Range(1, 1024))
+      ->needs(compare);
+  app.add_option("--i2s-layout", layout, "Layout of I2_S tensors, which the file does not say: x86, arm64 or x4")
+      ->check(CLI::IsMember({"x86", "arm64", "x4"}))
+      ->capture_default_str();
   CLI::Option* tokenize =
       app.add_option("--tokenize", text, "Print the ids and pieces of TEXT instead, BOS by the tokenizer's rule");
   app.add_flag("--special", special, "With --tokenize: control tokens written in TEXT are recognised")->needs(tokenize);
   app.set_version_flag("--version", WF_VERSION_STRING, "Print the version and stop");
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
 
+  if (!verify && !other.empty()) return wf::UsageError(kProgram, "two models are taken with --verify only");
+  if (verify && other.empty()) return wf::UsageError(kProgram, "--verify needs two models");
+  if (verify) return Verify(path, other, {verify_text, threads == 0 ? wf::DefaultThreads() : threads, as_json});
   std::error_code ec;
   const bool folder = std::filesystem::is_directory(path, ec);
   if (tokenize->count() != 0) {
@@ -442,7 +381,7 @@ int main(int argc, char** argv) {
   }
   Inspection r;
   r.path = path;
-  const Status read = folder ? InspectFolder(path, &r) : InspectFile(path, &r);
+  const Status read = folder ? InspectFolder(path, &r) : InspectFile(path, {*wf::ParseI2sLayout(layout)}, &r);
   if (!read.ok()) {
     r.runs = read;
     if (as_json) {

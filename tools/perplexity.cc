@@ -10,6 +10,7 @@
 
 #include "tools/args.h"
 #include "tools/cli.h"
+#include "tools/model_arg.h"
 #include "wf/base/mmap.h"
 #include "wf/base/thread_pool.h"
 #include "wf/cache/kv_pool.h"
@@ -22,7 +23,8 @@ namespace {
 constexpr const char* kProgram = "wf-perplexity";
 
 struct Options {
-  std::string model, file, ids, logits, kv_type = "f16";
+  wf::ModelArg model;
+  std::string file, ids, logits, kv_type = "f16";
   int64_t ctx = 0;
   int threads = 0;
   bool as_json = false;
@@ -67,8 +69,7 @@ wf::Status Evaluate(wf::Transformer& t, const wf::Model& model, const std::vecto
 }
 
 wf::Status Run(const Options& o, const std::atomic<bool>& stop) {
-  WF_ASSIGN(std::shared_ptr<const wf::Model> model, wf::Model::Open(o.model));
-  for (const std::string& n : model->notices()) std::fprintf(stderr, "%s: note: %s\n", kProgram, n.c_str());
+  WF_ASSIGN(std::shared_ptr<const wf::Model> model, o.model.Open(kProgram, &stop));
   std::vector<int32_t> ids;
   if (!o.file.empty()) {
     WF_ASSIGN(const wf::MappedFile text, wf::MappedFile::Open(o.file));
@@ -121,9 +122,9 @@ wf::Status Run(const Options& o, const std::atomic<bool>& stop) {
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app{"Perplexity of a text under a GGUF model.", kProgram};
+  CLI::App app{"Perplexity of a text under a model.", kProgram};
   app.set_version_flag("--version", WF_VERSION_STRING);
-  app.add_option("-m,--model", o.model, "GGUF file")->required();
+  o.model.AddTo(&app);
   auto* source = app.add_option_group("text", "what to score, one of:");
   source->add_option("-f,--file", o.file, "Text file; gets the tokenizer's BOS rule");
   source->add_option("--ids", o.ids, "Token ids, e.g. 1,2,3: used unchanged");

@@ -15,6 +15,7 @@
 
 #include "tools/args.h"
 #include "tools/cli.h"
+#include "tools/model_arg.h"
 #include "wf/engine/engine.h"
 #include "wf/version.h"
 
@@ -30,7 +31,8 @@ extern "C" void OnSignal(int) {
 }
 
 struct Options {
-  std::string model, prompt, ids, decode = "ar", kv_type = "f16";
+  wf::ModelArg model;
+  std::string prompt, ids, decode = "ar", kv_type = "f16";
   bool chat = false, as_json = false, has_prompt = false, has_ids = false;
   int64_t n = -1, ctx = 0;
   int threads = 0;
@@ -158,8 +160,7 @@ wf::Status Chat(wf::Engine& engine, const Options& o) {
 }
 
 wf::Status Run(Options o) {
-  WF_ASSIGN(std::shared_ptr<const wf::Model> model, wf::Model::Open(o.model));
-  for (const std::string& n : model->notices()) std::fprintf(stderr, "%s: note: %s\n", kProgram, n.c_str());
+  WF_ASSIGN(std::shared_ptr<const wf::Model> model, o.model.Open(kProgram, &g_cancel));
   const wf::GenerationDefaults& d = model->defaults();
   wf::SamplingParams& s = o.sampling;
   s.temperature = o.temp.value_or(d.temperature.value_or(0.8f));
@@ -178,9 +179,9 @@ wf::Status Run(Options o) {
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app{"Generates text from a ternary GGUF model.", kProgram};
+  CLI::App app{"Generates text from a ternary model.", kProgram};
   app.set_version_flag("--version", WF_VERSION_STRING);
-  app.add_option("-m,--model", o.model, "GGUF file")->required();
+  o.model.AddTo(&app);
   auto* prompt = app.add_option("-p,--prompt", o.prompt, "Text to continue; with --chat the system message");
   auto* ids = app.add_option("--ids", o.ids, "Token ids to continue, e.g. 1,2,3: used as they are, nothing added");
   auto* chat = app.add_flag("--chat", o.chat, "A conversation in the terminal, with the model's chat template");
