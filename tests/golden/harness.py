@@ -14,6 +14,7 @@ BIN = pathlib.Path(os.environ["WF_BIN"])
 SOURCE = pathlib.Path(os.environ["WF_SOURCE"])
 SHARED = pathlib.Path(os.environ.get("WF_SHARED", "/nonexistent"))
 EXPECTED = SOURCE / "tests" / "data" / "expected"
+GOLDEN = SOURCE / "tests" / "data" / "golden"
 BARD = SOURCE / "models" / "bard"
 VOCAB = 2048  # rows of the sample's embedding, and of the toys'
 
@@ -72,6 +73,26 @@ def logits(model, prompts, out, isa=None, threads=1, kv_type="f32", extra=()):
     rows = np.fromfile(out, "<f4").reshape(len(prompts), width, VOCAB)
     os.unlink(out)
     return [rows[i, : len(p)] for i, p in enumerate(prompts)]
+
+
+class Golden:
+    """What transformers' class computes for a toy (make_golden.py): prompts, and for each the logits of some columns of
+    the vocabulary without (`floats`) and with (`rows`) activations in 8 bits."""
+
+    columns = slice(None, None, 16)
+
+    def __init__(self, toy):
+        entry = json.loads((GOLDEN / "index.json").read_text())[toy]
+        self.prompts = entry["prompts"]
+        self.name = f"{entry['class']} of transformers {entry['transformers']} ({entry['loaded']})"
+        width = len(range(VOCAB)[self.columns])
+        both = np.fromfile(GOLDEN / f"{toy}.f32", "<f4").reshape(2, -1, width)
+        ends = np.cumsum([len(p) for p in self.prompts])
+        assert ends[-1] == both.shape[1], toy
+        self.floats, self.rows = (np.split(half, ends[:-1]) for half in both)
+
+
+golden = functools.lru_cache(maxsize=None)(Golden)
 
 
 def distance(a, b):

@@ -30,7 +30,7 @@ LAYERS = [
 LAYER = {room: n for n, rooms in enumerate(LAYERS) for room in rooms}
 # Pairs of rooms whose upper one may use no more than this of the lower one; None: nothing of it.
 NARROW = {
-    ("convert", "model"): {"wf/model/config.h", "wf/model/registry.h", "wf/model/weights.h"},
+    ("convert", "model"): {"wf/model/config.h", "wf/model/model.h", "wf/model/registry.h", "wf/model/weights.h"},
     ("convert", "kernels"): None,
     ("convert", "cache"): None,
     ("kernels", "formats"): None,
