@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import struct
 import subprocess
 
 BIN = pathlib.Path(os.environ["WF_BIN"])
@@ -77,3 +78,41 @@ def test_tokenize_gives_ids_and_pieces(tmp_path):
     assert special["ids"][-1] == 2046 and special["pieces"][-1] == "<|eot_id|>"
     lines = run("wf-inspect", out, "--tokenize", text).stdout.splitlines()
     assert [int(line.split()[0]) for line in lines] == plain["ids"]
+
+
+def test_verify_finds_what_differs(tmp_path):
+    a, b = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    assert run("wf-convert", BARD, "-o", a).returncode == 0
+    # Another type, and the folder itself, are the same model.
+    assert run("wf-quantize", a, b, "tq2_0").returncode == 0
+    for other in (b, BARD):
+        r = run("wf-inspect", "--verify", a, other, "--json")
+        assert r.returncode == 0, r.stderr
+        report = json.loads(r.stdout)
+        assert report["same"] and all(t["same"] for t in report["tensors"])
+        assert report["logits"]["max_difference"] == 0 and report["logits"]["kl"] == 0
+        assert {"token_embd.weight", "blk.3.ffn_down.weight", "output_norm.weight"} <= {
+            t["name"] for t in report["tensors"]
+        }
+    # One ternary value of one tensor, then its scale.
+    dump = json.loads(run("wf_gguf_dump", a).stdout)
+    up = next(t for t in dump["tensors"] if bytes.fromhex(t["name"]) == b"blk.1.ffn_up.weight")
+    data = bytearray(a.read_bytes())
+    packed, at, codes = bytes(data), up["offset"], up["bytes"] - 32
+    data[at] ^= 0x80 if data[at] >> 6 == 2 else (data[at] >> 6 ^ 2) << 6  # the first code becomes another valid one
+    b.write_bytes(data)
+    r = run("wf-inspect", "--verify", a, b, "--json")
+    assert r.returncode == 1, r.stderr
+    report = json.loads(r.stdout)
+    different = [t for t in report["tensors"] if not t["same"]]
+    assert [(t["name"], t["differing"], t["scale_difference"]) for t in different] == [("blk.1.ffn_up.weight", 1, 0)]
+    assert report["logits"]["max_difference"] > 0
+    data = bytearray(packed)
+    data[at + codes : at + codes + 4] = struct.pack("<f", 1.25 * struct.unpack_from("<f", packed, at + codes)[0])
+    b.write_bytes(data)
+    text = run("wf-inspect", "--verify", a, b)
+    assert text.returncode == 1 and "DIFFERENT: 1 of" in text.stdout and "0.2" in text.stdout
+    # Models that have nothing in common are an error, and so is one model alone.
+    assert run("wf-inspect", "--verify", a).returncode == 2
+    assert run("wf-inspect", a, b).returncode == 2
+

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What architectures other than bitnet bring: a head of their own, biases, norms of heads, experts, RoPE factors, the
-// layouts of I2_S; and the comparison of two models. Logits of all of them: tests/golden/.
+// layouts of I2_S. Logits of all of them: tests/golden/.
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "tests/catch.h"
+#include "tests/formats/tl2_encode.h"
 #include "tests/model/model_file.h"
-#include "wf/model/compare.h"
 #include "wf/model/ffn-impl.h"
 #include "wf/model/weights.h"
+#include "wf/model/weights_tensor-impl.h"
+#include "wf/quant/pack.h"
 
 using wf::ErrorCode;
 using wf::TensorType;
@@ -259,6 +262,35 @@ TEST_CASE("TL1 is refused with advice") {
   ModelFile f;
   f.tensors[Blk("attn_q")] = {TensorType::kTL1, {64, 64}, std::string(64 * 64 / 4 + 32, '\0')};
   Refused(f, ErrorCode::kUnsupported, "convert the model again to I2_S or TQ2_0");
+}
+
+TEST_CASE("TL2 of a known shape is repacked to I2_S when it is loaded") {
+  const wf::test::Tl2Tensor shape{1024, 4096, 256};
+  const std::vector<int8_t> values = wf::test::RandomTernary(shape.rows * shape.k);
+  const std::vector<uint8_t> bytes = wf::test::EncodeTl2(shape, values, 0.375f, false);
+  const wf::Gguf g = ModelFile().Open();
+  wf::Weights w;
+  const wf::Config c;
+  const wf::WeightOptions options;
+  wf::detail::TensorLoader loader(g, c, options, &w);
+  wf::GgufTensor t;
+  t.name = "blk.0.attn_k.weight";
+  t.type = TensorType::kTL2;
+  t.n_dims = 2;
+  t.ne[0] = shape.k;
+  t.ne[1] = shape.rows;
+  t.data = bytes.data();
+  t.bytes = bytes.size();
+  wf::Linear l = loader.View(t, shape.k, shape.rows);
+  const wf::Status s = loader.SetWeights(t, 0, 1, &l);
+  INFO(s.message());
+  REQUIRE(s.ok());
+  CHECK((l.type == TensorType::kI2_S && l.scale == 0.375f && w.repacked.size() == 1));
+  std::vector<int8_t> row(shape.k);
+  for (const size_t r : {size_t{0}, size_t{7}, shape.rows - 1}) {
+    wf::UnpackTernary(l.type, static_cast<const uint8_t*>(l.data), r, l.k, row.data(), nullptr);
+    CHECK(std::equal(row.begin(), row.end(), values.begin() + static_cast<ptrdiff_t>(r * shape.k)));
+  }
 }
 
 TEST_CASE("the layout of I2_S tensors is the user's word") {

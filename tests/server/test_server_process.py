@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from server_util import BIN, PATIENCE, Server, chat, chat_text, make_model, read_error
+from server_util import BIN, PATIENCE, SOURCE, Server, chat, chat_text, make_model, read_error
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 LONG = {"ignore_eos": True, "temperature": 0}  # to the end of the context
@@ -43,6 +43,15 @@ class Reader(threading.Thread):
         self.join(PATIENCE)
         assert self.events[-1] == "[DONE]", self.events[-1]
         return chat_text(self.events)
+
+
+def test_a_checkpoints_folder_is_a_model(model):
+    body = chat("Hello", temperature=0, max_tokens=16)
+    with Server(model) as s:
+        want = s.ok(CHAT, body)["choices"][0]["message"]["content"]
+    with Server(str(SOURCE / "models" / "bard") + "/") as s:
+        assert s.ok(CHAT, body)["choices"][0]["message"]["content"] == want
+        assert [m["id"] for m in json.loads(s.get("/v1/models").read())["data"]] == ["bard"]
 
 
 def test_streams_share_the_model_and_a_dropped_one_frees_its_place(model):
