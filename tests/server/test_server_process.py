@@ -51,7 +51,7 @@ def test_a_checkpoints_folder_is_a_model(model):
         want = s.ok(CHAT, body)["choices"][0]["message"]["content"]
     with Server(str(SOURCE / "models" / "bard") + "/") as s:
         assert s.ok(CHAT, body)["choices"][0]["message"]["content"] == want
-        assert [m["id"] for m in json.loads(s.get("/v1/models").read())["data"]] == ["bard"]
+        assert [m["id"] for m in json.loads(s.get("/v1/models").data)["data"]] == ["bard"]
 
 
 def test_streams_share_the_model_and_a_dropped_one_frees_its_place(model):
