@@ -201,6 +201,11 @@ int main(int argc, char** argv) {
   flags.engine.max_running = 4;
   if (const int code = ParseFlags(argc, argv, &flags); code >= 0) return code;
   FillIn(&flags);
-  static Signals signals;  // outlives main: its thread waits until the process ends
-  return Serve(flags, signals);
+  try {
+    static Signals signals;  // outlives main: its thread waits until the process ends
+    return Serve(flags, signals);
+  } catch (const std::exception& e) {  // memory, threads
+    std::cerr << "wf-server: " << e.what() << std::endl;
+    return 1;
+  }
 }

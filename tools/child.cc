@@ -56,6 +56,9 @@ void End(pid_t pid) {
   ::kill(-pid, SIGKILL);  // grandchildren that did not listen
 }
 
+// How long what a child left behind may go on writing.
+constexpr auto kLinger = std::chrono::seconds(1);
+
 Result<pid_t> Spawn(const std::vector<std::string>& argv, const Pipe& in, const Pipe& out, const Pipe& err) {
   std::vector<char*> args;
   for (const std::string& a : argv) args.push_back(const_cast<char*>(a.c_str()));
@@ -103,7 +106,7 @@ Result<ChildResult> RunChild(const std::vector<std::string>& argv, const ChildOp
   Status status;
   int wait_status = 0;
   bool ended = false;
-  auto next_tick = std::chrono::steady_clock::now();
+  auto next_tick = std::chrono::steady_clock::now(), end = next_tick;  // end: of the child
   while (status.ok() && !(ended && out.fd[0] < 0 && err.fd[0] < 0)) {
     pollfd fds[2] = {{out.fd[0], POLLIN, 0}, {err.fd[0], POLLIN, 0}};  // poll skips those that are -1
     ::poll(fds, 2, out.fd[0] < 0 && err.fd[0] < 0 ? 10 : 100);
@@ -112,8 +115,15 @@ Result<ChildResult> RunChild(const std::vector<std::string>& argv, const ChildOp
     if (result.output.size() > options.max_output) {
       status = LimitError(argv[0] + " printed more than " + std::to_string(options.max_output) + " bytes");
     }
-    if (!ended && ::waitpid(pid, &wait_status, WNOHANG) == pid) ended = true;
     const auto now = std::chrono::steady_clock::now();
+    if (!ended && ::waitpid(pid, &wait_status, WNOHANG) == pid) {
+      ended = true;
+      end = now;
+    }
+    if (ended && now - end > kLinger && (out.fd[0] >= 0 || err.fd[0] >= 0)) {
+      ::kill(-pid, SIGTERM);  // they hold the caller's locks, too
+      break;
+    }
     if (options.interrupted != nullptr && *options.interrupted) status = Status(ErrorCode::kCancelled, "interrupted");
     if (status.ok() && options.tick && now >= next_tick) {
       status = options.tick();

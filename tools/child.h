@@ -28,7 +28,8 @@ struct ChildResult {
 };
 
 // argv[0] is looked up in PATH: kNotFound if it is not there. The program gets a process group of its own, so that
-// ending it (SIGTERM, after two seconds SIGKILL) reaches its children too.
+// ending it (SIGTERM, after two seconds SIGKILL) reaches its children too. Children that hold its output open when it
+// has ended are waited for one second and then ended.
 Result<ChildResult> RunChild(const std::vector<std::string>& argv, const ChildOptions& options);
 
 }  // namespace wf

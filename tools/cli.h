@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <iterator>
 #include <string>
 
@@ -30,6 +31,23 @@ inline int Fail(const char* program, const Status& status) {
   }
   std::fprintf(stderr, "%s: error: %s\n", program, status.message().c_str());
   return kExitFailure;
+}
+
+// A program's main: what escapes as an exception (memory) is an error, and so is output that could not be written.
+template <class F>
+int RunMain(const char* program, const F& f) {
+  int code = kExitFailure;
+  try {
+    code = f();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s: error: %s\n", program, e.what());
+    return kExitFailure;
+  }
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && code == kExitOk) {
+    std::fprintf(stderr, "%s: error: cannot write to standard output\n", program);
+    return kExitFailure;
+  }
+  return code;
 }
 
 // From now on Ctrl-C, SIGTERM and SIGHUP set the returned flag, for work to stop by itself and clean up. A write to a

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cstdio>
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,8 @@
 #include "tools/cli.h"
 #include "tools/fetch.h"
 #include "tools/tensor_types.h"
+#include "wf/base/mmap.h"
+#include "wf/convert/output-impl.h"
 #include "wf/version.h"
 
 namespace {
@@ -183,7 +187,10 @@ void AddOptions(CLI::App* app, Arguments* a) {
   app->add_option("-t,--threads", o.threads, "Threads; 0: one a core. The file does not depend on it")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  app->add_flag("--dry-run", a->dry_run, "Check everything but the weights, print the plan, write nothing");
+  app->add_flag(
+      "--dry-run", a->dry_run,
+      "Check everything but the weights, print the plan, write nothing; of an address all files are downloaded, "
+      "as the weights' headers are needed");
   app->add_flag("--json", a->as_json, "Print the report as one JSON object");
   app->add_option("--report", a->report, "Also write the report to this file, as JSON");
 }
@@ -205,25 +212,30 @@ wf::Status TakeOptions(const CLI::App& app, Arguments* a) {
 }
 
 // A checkpoint elsewhere becomes its folder in the cache.
-wf::Status Fetch(std::string* input, const std::atomic<bool>* interrupted) {
-  if (!wf::IsRemote(*input)) return wf::OkStatus();
+wf::Status Fetch(Arguments* a, const std::atomic<bool>* interrupted) {
+  if (!wf::IsRemote(a->input)) return wf::OkStatus();
   wf::FetchOptions options;
   options.interrupted = interrupted;
-  WF_ASSIGN(*input, wf::FetchCheckpoint(*input, options));
+  options.weights = !a->options.vocab_only;
+  WF_ASSIGN(a->input, wf::FetchCheckpoint(a->input, options));
   return wf::OkStatus();
 }
 
-wf::Status WriteReport(const std::string& path, const json::object& report) {
+// The report's file is begun before the work, so that a path that cannot be written is known by then.
+wf::Status BeginReport(const std::string& path, std::optional<wf::AtomicFile>* file) {
   if (path.empty()) return wf::OkStatus();
-  WF_ASSIGN(wf::AtomicFile file, wf::AtomicFile::Create(path));
+  WF_TRY(wf::detail::CheckOutputPlace(path, 0));
+  WF_ASSIGN(*file, wf::AtomicFile::Create(path));
+  return wf::OkStatus();
+}
+wf::Status EndReport(const json::object& report, std::optional<wf::AtomicFile>* file) {
+  if (!*file) return wf::OkStatus();
   const std::string text = json::serialize(report) + "\n";
-  WF_TRY(file.Write(text.data(), text.size()));
-  return file.Commit();
+  WF_TRY((*file)->Write(text.data(), text.size()));
+  return (*file)->Commit();
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   Arguments a;
   CLI::App app(
       "Converts the folder of a Hugging Face checkpoint with ternary weights to a GGUF, or to sgl-kernel's .bin.\n"
@@ -233,11 +245,16 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", WF_VERSION_STRING, "Print the version and stop");
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
   if (!a.dry_run && a.output.empty()) return wf::UsageError(kProgram, "--output is required (or --dry-run)");
+  if (!a.report.empty() && std::filesystem::weakly_canonical(a.report) == std::filesystem::weakly_canonical(a.output)) {
+    return wf::UsageError(kProgram, "--report and --output name the same file");
+  }
 
   const std::atomic<bool>* interrupted = wf::CatchInterrupts();
   wf::ConvertWatch watch(interrupted);
   if (const wf::Status s = TakeOptions(app, &a); !s.ok()) return wf::Fail(kProgram, s);
-  if (const wf::Status s = Fetch(&a.input, interrupted); !s.ok()) return wf::Fail(kProgram, s);
+  std::optional<wf::AtomicFile> report_file;
+  if (const wf::Status s = BeginReport(a.report, &report_file); !s.ok()) return wf::Fail(kProgram, s);
+  if (const wf::Status s = Fetch(&a, interrupted); !s.ok()) return wf::Fail(kProgram, s);
   const wf::Result<wf::ConvertPlan> plan = wf::PlanConversion(a.input, a.options);
   if (!plan.ok()) return wf::Fail(kProgram, plan.status());
   json::object as_json;
@@ -252,6 +269,12 @@ int main(int argc, char** argv) {
     if (!a.as_json) PrintReport(*plan, *report);
   }
   if (a.as_json) std::printf("%s\n", json::serialize(as_json).c_str());
-  if (const wf::Status s = WriteReport(a.report, as_json); !s.ok()) return wf::Fail(kProgram, s);
+  if (const wf::Status s = EndReport(as_json, &report_file); !s.ok()) return wf::Fail(kProgram, s);
   return wf::kExitOk;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return wf::RunMain(kProgram, [&] { return Main(argc, argv); });
 }

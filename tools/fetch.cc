@@ -41,8 +41,8 @@ Result<std::set<std::string>> ShardNames(const std::string& index, const std::st
 
 // The weights of the first kind that is there: safetensors before pickles.
 Status ChooseWeights(const std::string& uri, RemoteSource& source, std::vector<RemoteFile>* files) {
-  for (const std::string kind : {".safetensors", ".bin", ".pt", ".pth"}) {
-    const std::string single = (kind == ".safetensors" ? "model" : "pytorch_model") + kind;
+  for (const std::string single : kCheckpointWeights) {
+    const std::string kind = single.substr(single.rfind('.'));
     WF_ASSIGN(const std::optional<RemoteFile> index, source.Find(single + ".index.json"));
     if (index) {
       files->push_back(*index);

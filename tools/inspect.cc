@@ -139,12 +139,12 @@ Status InspectFile(const std::string& path, const wf::WeightOptions& weights, In
     const wf::Config& c = (*model)->config();
     kernels = KernelsOf(w, *isa);
     out->bitlinear = c.bitlinear;
-    out->dense = !c.bitlinear;
     out->notices = (*model)->notices();
     uint64_t rank = 0;
     for (const wf::Layer& l : w.layers) {
       wf::ForEachProjection(l, [&](const wf::Linear& p) {
         rank = std::max<uint64_t>(rank, p.rank);
+        out->dense = out->dense || !p.ternary;
         if (p.ternary && wf::FindTernary(*isa, p.type, p.rank).gemv == nullptr && out->runs.ok()) {
           out->runs = wf::Unsupported(path + ": tensor '" + p.name + "': there is no kernel for its type");
         }
@@ -254,7 +254,9 @@ void PrintText(const Inspection& r, bool folder) {
                 wf::BytesText(r.weight_bytes).c_str(), wf::BytesText(r.kv_f16).c_str(), wf::BytesText(r.kv_f32).c_str(),
                 wf::BytesText(r.scratch).c_str());
   }
-  if (r.dense) std::printf("note: no {arch}.bitlinear in the file: projections run unquantised\n");
+  if (r.dense)
+    std::printf(
+        "note: no {arch}.bitlinear in the file: projections that are not packed run with unquantised activations\n");
   for (const std::string& n : r.notices) std::printf("note: %s\n", n.c_str());
   if (!folder) {
     std::printf("ISAs here:");
@@ -327,9 +329,10 @@ Status Tokenize(const std::string& path, bool folder, const std::string& text, b
   return wf::OkStatus();
 }
 
-int Verify(const std::string& path, const std::string& other, const wf::VerifyOptions& options) {
+int Verify(const std::string& path, const std::string& other, const wf::OpenModelOptions& open,
+           const wf::VerifyOptions& options) {
   const std::atomic<bool>* interrupted = wf::CatchInterrupts();
-  const Result<std::shared_ptr<const wf::Model>> a = wf::OpenModelArg(path, {}, interrupted),
+  const Result<std::shared_ptr<const wf::Model>> a = wf::OpenModelArg(path, open, interrupted),
                                                  b = wf::OpenModelArg(other, {}, interrupted);
   for (const auto* m : {&a, &b}) {
     if (!m->ok()) return wf::Fail(kProgram, m->status());
@@ -340,16 +343,15 @@ int Verify(const std::string& path, const std::string& other, const wf::VerifyOp
   return same ? wf::kExitOk : wf::kExitFailure;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   std::string path, other, text, layout = "x86";
   std::string verify_text = "Now is the winter of our discontent made glorious summer by this sun of York.";
   int threads = 0;
   bool as_json = false, special = false, verify = false;
   CLI::App app(
       "Shows what a GGUF holds, the memory it needs, the kernel of each tensor, and whether it runs; for the folder\n"
-      "of a Hugging Face checkpoint, what wf-convert would make of it. With --verify, compares two models.\n"
+      "of a Hugging Face checkpoint, what wf-convert would make of it (weights are not read). With --verify, compares "
+      "two models.\n"
       "Exit code: 0 it runs (converts, is the same), 1 it does not (is not), 2 wrong usage.");
   app.add_option("PATH", path, "A GGUF file or a checkpoint's folder")->required();
   app.add_option("OTHER", other, "With --verify: the model to compare with");
@@ -361,7 +363,7 @@ int main(int argc, char** argv) {
   app.add_option("-t,--threads", threads, "With --verify: threads (default: physical cores of the affinity mask)")
       ->check(CLI::Range(1, 1024))
       ->needs(compare);
-  app.add_option("--i2s-layout", layout, "Layout of I2_S tensors, which the file does not say: x86, arm64 or x4")
+  app.add_option("--i2s-layout", layout, "Layout of PATH's I2_S tensors, which the file does not say: x86, arm64 or x4")
       ->check(CLI::IsMember({"x86", "arm64", "x4"}))
       ->capture_default_str();
   CLI::Option* tokenize =
@@ -372,7 +374,9 @@ int main(int argc, char** argv) {
 
   if (!verify && !other.empty()) return wf::UsageError(kProgram, "two models are taken with --verify only");
   if (verify && other.empty()) return wf::UsageError(kProgram, "--verify needs two models");
-  if (verify) return Verify(path, other, {verify_text, threads == 0 ? wf::DefaultThreads() : threads, as_json});
+  wf::OpenModelOptions open;
+  open.weights.i2s_layout = *wf::ParseI2sLayout(layout);  // the flag's check has the same names
+  if (verify) return Verify(path, other, open, {verify_text, threads == 0 ? wf::DefaultThreads() : threads, as_json});
   std::error_code ec;
   const bool folder = std::filesystem::is_directory(path, ec);
   if (tokenize->count() != 0) {
@@ -381,7 +385,7 @@ int main(int argc, char** argv) {
   }
   Inspection r;
   r.path = path;
-  const Status read = folder ? InspectFolder(path, &r) : InspectFile(path, {*wf::ParseI2sLayout(layout)}, &r);
+  const Status read = folder ? InspectFolder(path, &r) : InspectFile(path, open.weights, &r);
   if (!read.ok()) {
     r.runs = read;
     if (as_json) {
@@ -397,4 +401,10 @@ int main(int argc, char** argv) {
     PrintText(r, folder);
   }
   return r.runs.ok() ? wf::kExitOk : wf::kExitFailure;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return wf::RunMain(kProgram, [&] { return Main(argc, argv); });
 }

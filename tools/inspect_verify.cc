@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <cmath>
 #include <cstdio>
 #include <vector>
 
@@ -15,9 +16,12 @@ namespace json = boost::json;
 
 constexpr double kScaleTolerance = 0x1p-11;  // an f16 rounds by at most this
 constexpr double kCosine = 0.99;
+constexpr double kNorm = 0.01;  // Q4_0's values are a little longer or shorter than those they stand for
 
 bool Same(const TensorComparison& t) {
-  return t.ternary ? t.differing == 0 && t.scale_difference <= kScaleTolerance : t.cosine >= kCosine;
+  if (!t.ternary && t.type_a == t.type_b) return t.differing == 0;
+  return t.ternary ? t.differing == 0 && t.scale_difference <= kScaleTolerance
+                   : t.cosine >= kCosine && std::fabs(t.norm_ratio - 1) <= kNorm;
 }
 
 std::string Types(const TensorComparison& t) { return t.type_a == t.type_b ? t.type_a : t.type_a + " / " + t.type_b; }
@@ -42,8 +46,10 @@ void PrintText(const Model& a, const Model& b, const std::vector<TensorCompariso
       "rows, KL divergence %.3g\n",
       l.tokens, l.mean_difference, l.max_difference, l.deviation, l.same_top, l.tokens, l.kl);
   if (same) {
-    std::printf("the same: all ternary values are equal, scales within 2^-11, other tensors' cosines at least %.2f\n",
-                kCosine);
+    std::printf(
+        "the same: all ternary values are equal, scales within 2^-11, other tensors' cosines at least %.2f and "
+        "lengths within 1 %%\n",
+        kCosine);
   } else {
     std::printf("DIFFERENT: %zu of %zu tensors\n", different, tensors.size());
   }
@@ -53,10 +59,10 @@ void PrintJson(const Model& a, const Model& b, const std::vector<TensorCompariso
                bool same) {
   json::array list;
   for (const TensorComparison& t : tensors) {
-    json::object o{
-        {"name", t.name},       {"type_a", t.type_a},       {"type_b", t.type_b}, {"values", t.values},
-        {"ternary", t.ternary}, {"differing", t.differing}, {"cosine", t.cosine}, {"max_difference", t.max_difference},
-        {"same", Same(t)}};
+    json::object o{{"name", t.name},     {"type_a", t.type_a},         {"type_b", t.type_b},
+                   {"values", t.values}, {"ternary", t.ternary},       {"differing", t.differing},
+                   {"cosine", t.cosine}, {"norm_ratio", t.norm_ratio}, {"max_difference", t.max_difference},
+                   {"same", Same(t)}};
     if (t.ternary) o["scale_difference"] = t.scale_difference;
     list.push_back(std::move(o));
   }
@@ -84,7 +90,9 @@ Status VerifyModels(std::shared_ptr<const Model> a, std::shared_ptr<const Model>
   const size_t context = std::min(a->config().context, b->config().context);
   if (ids.size() > context) ids.resize(context);
   WF_ASSIGN(const LogitComparison logits, CompareLogits(a, b, ids, options.threads));
-  *same = std::all_of(tensors.begin(), tensors.end(), Same);
+  const bool tokenizers = a->tokenizer().vocab() == b->tokenizer().vocab();
+  *same = tokenizers && std::all_of(tensors.begin(), tensors.end(), Same);
+  if (!tokenizers) std::fprintf(stderr, "the tokenizers or chat templates are DIFFERENT\n");
   (options.json ? PrintJson : PrintText)(*a, *b, tensors, logits, *same);
   return OkStatus();
 }

@@ -18,7 +18,9 @@ struct VerifyOptions {
 };
 
 // Prints the comparison; *same says whether both models are the same as far as their types can tell: every ternary
-// value equal, scales within what an f16 keeps (2^-11), every other tensor's cosine at least 0.99 (Q4_0 keeps 0.995).
+// value, the tokenizers and all tensors of the same type equal, scales within what an f16 keeps (2^-11), the cosine of
+// other tensors at least 0.99 (Q4_0 keeps 0.995) and their length within 1 %. Models of different shape or arithmetic
+// (CompareWeights) are an error.
 Status VerifyModels(std::shared_ptr<const Model> a, std::shared_ptr<const Model> b, const VerifyOptions& options,
                     bool* same);
 

@@ -27,6 +27,7 @@ inline Result<std::shared_ptr<const Model>> OpenModelArg(const std::string& path
   WF_ASSIGN(const std::string folder, FetchCheckpoint(path, fetch));
   const auto make = [&](const std::string& output) -> Status {
     WF_ASSIGN(const ConvertPlan plan, PlanConversion(folder, options.convert));
+    for (const std::string& n : plan.notices) std::fprintf(stderr, "note: %s\n", n.c_str());
     return ExecuteConversion(plan, output, &watch).status();
   };
   WF_ASSIGN(const std::string file, CachedConversion(folder, "auto", make, interrupted));

@@ -154,12 +154,14 @@ bool IsCheckpointFile(std::string_view name) {
   for (const std::string_view n : kCheckpointTexts) {
     if (name == n) return true;
   }
-  if (name == "model.safetensors.index.json" || name == "pytorch_model.bin.index.json") return true;
+  for (const std::string_view n : kCheckpointWeights) {
+    if (name.starts_with(n) && name.substr(n.size()) == ".index.json") return true;
+  }
   for (const std::string_view training : {"training_args", "optimizer", "scheduler", "rng_state", "adapter"}) {
     if (name.starts_with(training)) return false;
   }
-  for (const std::string_view weights : {".safetensors", ".bin", ".pt", ".pth"}) {
-    if (name.ends_with(weights) && !name.starts_with("consolidated")) return true;
+  for (const std::string_view n : kCheckpointWeights) {
+    if (name.ends_with(n.substr(n.rfind('.'))) && !name.starts_with("consolidated")) return true;
   }
   return false;
 }

@@ -35,7 +35,10 @@ inline constexpr const char* kCheckpointTexts[] = {
     "config.json",     "generation_config.json",  "tokenizer.json",    "tokenizer_config.json",
     "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt",      "chat_template.jinja",     "chat_template.json"};
-// Is it one of those, or weights or their index? Not what training leaves behind.
+// Weights in one file, by kind, the preferred one first; in shards they have an index, NAME.index.json.
+inline constexpr const char* kCheckpointWeights[] = {"model.safetensors", "pytorch_model.bin", "pytorch_model.pt",
+                                                     "pytorch_model.pth"};
+// Is it one of the texts, or weights or their index? Not what training leaves behind.
 bool IsCheckpointFile(std::string_view name);
 
 // Names what would be converted: SHA-256 in hex over names and SHA-256 of the folder's checkpoint files, over

@@ -118,9 +118,7 @@ wf::Status Run(const Options& o, const std::atomic<bool>& stop) {
   return wf::OkStatus();
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   Options o;
   CLI::App app{"Perplexity of a text under a model.", kProgram};
   app.set_version_flag("--version", WF_VERSION_STRING);
@@ -142,4 +140,10 @@ int main(int argc, char** argv) {
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
   const wf::Status status = Run(o, *wf::CatchInterrupts());
   return status.ok() ? wf::kExitOk : wf::Fail(kProgram, status);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return wf::RunMain(kProgram, [&] { return Main(argc, argv); });
 }

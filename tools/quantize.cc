@@ -9,7 +9,9 @@
 #include "tools/args.h"
 #include "tools/cli.h"
 #include "tools/tensor_types.h"
+#include "wf/convert/output-impl.h"
 #include "wf/convert/requantise.h"
+#include "wf/model/weights.h"
 #include "wf/version.h"
 
 namespace {
@@ -19,7 +21,7 @@ constexpr const char* kProgram = "wf-quantize";
 
 const char* ScaleText(const wf::RequantisedTensor& t) {
   if (t.op != wf::RequantiseOp::kTernary) return "";
-  return t.stored.empty() ? "scales taken over" : (t.scale_error > 1e-7 ? "scale rounded" : "");
+  return t.stored.empty() ? "scales taken over" : (t.scale_error > wf::detail::kScaleNoise ? "scale rounded" : "");
 }
 
 json::object PlanJson(const wf::RequantisePlan& plan) {
@@ -36,7 +38,7 @@ json::object PlanJson(const wf::RequantisePlan& plan) {
   }
   return {{"input", plan.input},
           {"architecture", plan.architecture},
-          {"type", wf::TypeFlag(plan.options.type)},
+          {"type", wf::detail::LowerTypeName(plan.options.type)},
           {"for", wf::kPeerNames[static_cast<size_t>(plan.options.peer)]},
           {"file_bytes", plan.file_bytes},
           {"tensors", std::move(tensors)},
@@ -55,14 +57,12 @@ void PrintPlan(const wf::RequantisePlan& plan) {
   for (const std::string& n : plan.notices) std::printf("note: %s\n", n.c_str());
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   std::string input, output, type, peer, embedding, head, layout = "x86";
   int threads = 0;
   bool dry_run = false, as_json = false;
   std::vector<std::string> types;
-  for (const wf::TensorType t : wf::kRequantiseTypes) types.push_back(wf::TypeFlag(t));
+  for (const wf::TensorType t : wf::kRequantiseTypes) types.push_back(wf::detail::LowerTypeName(t));
   CLI::App app(
       "Writes a GGUF's ternary tensors in another type, losslessly; all else is copied.\n"
       "Where a type cannot hold a scale, a .scale tensor beside the weights does. Weights that are not ternary are\n"
@@ -94,9 +94,7 @@ int main(int argc, char** argv) {
   options.type = *wf::TypeOfFlag(type);
   options.embedding_type = wf::TypeOfFlag(embedding);
   options.head_type = wf::TypeOfFlag(head);
-  options.i2s_layout = layout == "arm64" ? wf::TensorType::kI2_S_ARM64
-                       : layout == "x4"  ? wf::TensorType::kI2_S_X4
-                                         : wf::TensorType::kI2_S;
+  options.i2s_layout = *wf::ParseI2sLayout(layout);  // the flag's check has the same names
   options.peer = wf::PeerOfFlag(peer);
   options.threads = threads;
 
@@ -134,4 +132,10 @@ int main(int argc, char** argv) {
                 report->seconds);
   }
   return wf::kExitOk;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return wf::RunMain(kProgram, [&] { return Main(argc, argv); });
 }

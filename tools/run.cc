@@ -175,9 +175,7 @@ wf::Status Run(Options o) {
   return o.chat ? Chat(*engine, o) : RunOnce(*engine, o);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   Options o;
   CLI::App app{"Generates text from a ternary model.", kProgram};
   app.set_version_flag("--version", WF_VERSION_STRING);
@@ -222,4 +220,10 @@ int main(int argc, char** argv) {
   const wf::Status status = Run(o);
   if (!status.ok()) return wf::Fail(kProgram, status);
   return g_cancel.load() ? wf::kExitInterrupted : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return wf::RunMain(kProgram, [&] { return Main(argc, argv); });
 }

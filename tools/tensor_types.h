@@ -14,6 +14,7 @@
 
 #include "tools/cli.h"
 #include "wf/convert/convert.h"
+#include "wf/convert/requantise_rules-impl.h"
 #include "wf/quant/types.h"
 
 namespace wf {
@@ -22,16 +23,10 @@ inline const std::vector<std::string> kDenseTypeNames = {"f32", "f16", "bf16", "
 inline const std::vector<std::string> kLowRankTypeNames = {"f32", "f16", "bf16", "q8_0", "q4_0"};
 inline const std::vector<std::string> kPeerFlags = {kPeerNames[1], kPeerNames[2], kPeerNames[3]};
 
-// "tq2_0": the type's name in lower case.
-inline std::string TypeFlag(TensorType t) {
-  std::string s(TensorTypeName(t));
-  for (char& c : s) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return s;
-}
 // Names that the parser has let pass; empty: absent.
 inline std::optional<TensorType> TypeOfFlag(const std::string& name) {
   for (const TensorTypeInfo& t : kTensorTypes) {
-    if (TypeFlag(t.type) == name) return t.type;
+    if (detail::LowerTypeName(t.type) == name) return t.type;
   }
   return std::nullopt;
 }

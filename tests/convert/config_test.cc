@@ -3,6 +3,7 @@
 #include "tests/catch.h"
 #include "tests/convert/checkpoint.h"
 #include "wf/convert/hf_config.h"
+#include "wf/decode/sampling.h"
 
 namespace wf {
 namespace {
@@ -254,7 +255,8 @@ TEST_CASE("diffusion flags go before the files, field by field") {
   CHECK_THAT(LoadHfConfig(folder, flags).status().message(),
              Catch::Contains("sub-blocks of 5 tokens do not divide the block of 64"));
   flags.mask_token = 2048;
-  CHECK(LoadHfConfig(folder, flags).status().message() == "--mask-token: expected a token id of 0 to 2047, found 2048");
+  CHECK(LoadHfConfig(folder, flags).status().message() ==
+        "--mask-token-id: expected a token id of 0 to 2047, found 2048");
 }
 
 TEST_CASE("Fast_dLLM checkpoints have their style by their class") {
@@ -274,9 +276,63 @@ TEST_CASE("generation_config.json gives sampling defaults") {
   CHECK(s.repetition_penalty == 1.5f);
   c.files["generation_config.json"] = R"({"temperature": 0.75, "do_sample": false})";
   CHECK(MustLoad(c).sampling.temperature == 0.0f);  // greedy
-  c.files["generation_config.json"] = R"({"top_p": 1.5})";
+  c.files["generation_config.json"] = R"({"top_p": "0.5"})";
   CHECK_THAT(Load(c).status().message(),
-             Catch::Contains("generation_config.json: top_p: expected a number from 0 to 1, found '1.5"));
+             Catch::Contains("generation_config.json: top_p: expected a number above 0, at most 1, found '\"0.5\"'"));
+}
+
+TEST_CASE("sampling defaults that the sampler would refuse are left out with a notice") {
+  const struct {
+    const char *key, *value;
+    bool kept;
+  } rows[] = {
+      {"temperature", "0", true},
+      {"temperature", "100", true},
+      {"temperature", "-0.5", false},
+      {"temperature", "100.5", false},
+      {"top_p", "0", false},
+      {"top_p", "0.0", false},
+      {"top_p", "1e-60", false},  // 0 as an f32
+      {"top_p", "1e-30", true},
+      {"top_p", "1", true},
+      {"top_p", "1.5", false},
+      {"min_p", "0", true},
+      {"min_p", "1", true},
+      {"min_p", "-0.1", false},
+      {"min_p", "1.1", false},
+      {"repetition_penalty", "0", false},
+      {"repetition_penalty", "-1", false},
+      {"repetition_penalty", "1e-60", false},
+      {"repetition_penalty", "1e39", false},  // infinite as an f32
+      {"repetition_penalty", "5000", true},
+      {"top_k", "-1", true},
+      {"top_k", "0", true},
+      {"top_k", "50.0", true},
+      {"top_k", "2147483647", true},
+      {"top_k", "2147483648", false},
+      {"top_k", "-2", false},
+      {"top_k", "0.5", false},
+  };
+  for (const auto& r : rows) {
+    INFO(r.key << " = " << r.value);
+    Checkpoint c;
+    c.files["generation_config.json"] = "{\"" + std::string(r.key) + "\": " + r.value + "}";
+    const HfConfig got = MustLoad(c);
+    const HfSampling& s = got.sampling;
+    SamplingParams p;
+    p.temperature = s.temperature.value_or(p.temperature);
+    p.top_p = s.top_p.value_or(p.top_p);
+    p.min_p = s.min_p.value_or(p.min_p);
+    p.repetition_penalty = s.repetition_penalty.value_or(p.repetition_penalty);
+    p.top_k = s.top_k.value_or(p.top_k);
+    CHECK(Validate(p, 2048).ok());
+    CHECK((s.temperature || s.top_p || s.min_p || s.repetition_penalty || s.top_k) == r.kept);
+    CHECK(got.notices.size() == (r.kept ? 0 : 1));
+    for (const std::string& n : got.notices) {
+      CHECK_THAT(n, Catch::Contains("/generation_config.json: " + std::string(r.key) + ": expected a ") &&
+                        Catch::EndsWith("'; it is left out"));
+    }
+  }
 }
 
 TEST_CASE("bad fields are refused by file, name, expected and found") {

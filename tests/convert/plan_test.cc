@@ -344,6 +344,11 @@ TEST_CASE("what is odd is noted, and strict makes an error of it") {
   CHECK(MustPlan(c).notices.size() == 2);
   c.files["adapter_config.json"] = R"({"lora_alpha": 8})";
   CHECK(HasNotice(MustPlan(c), "the adapter is not used"));
+  c.files["generation_config.json"] = R"({"top_p": 0})";
+  CHECK(HasNotice(MustPlan(c), "top_p: expected a number above 0, at most 1, found '0'; it is left out"));
+  ConvertOptions vocabulary;
+  vocabulary.vocab_only = true;
+  CHECK(HasNotice(MustPlan(c, vocabulary), "top_p: "));
 }
 
 TEST_CASE("embedding rows beyond the tokenizer's tokens are padded, and the mask token is found by its name") {

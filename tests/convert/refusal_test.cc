@@ -421,6 +421,36 @@ TEST_CASE("files that are not what they seem are named") {
   });
 }
 
+TEST_CASE("a mask token that is not named or named twice must be chosen") {
+  // Renames a token of the tokenizer.
+  const auto rename = [](const std::string& from, const std::string& to) {
+    return [from, to](Checkpoint& c) {
+      std::string& text = c.files["tokenizer.json"];
+      for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {
+        text.replace(at, from.size(), to);
+      }
+    };
+  };
+  ConvertOptions causal;
+  causal.diffusion_style = "causal";
+  Check({
+      {"none",
+       rename("<|mask|>", "<|x|>"),
+       "diffusion style causal needs a mask token: no mask_token_id is given and no token is named so; use "
+       "--mask-token-id",
+       {},
+       causal},
+      {"two",
+       [&](Checkpoint& c) {
+         rename("<|eot_id|>", "<|mask_a|>")(c);
+         rename("<|mask|>", "<|mask_b|>")(c);
+       },
+       "tokens '<|mask_a|>' and '<|mask_b|>' both look like the mask: choose one with --mask-token-id",
+       {},
+       causal},
+  });
+}
+
 TEST_CASE("options that mean nothing are refused") {
   const auto with = [](const std::function<void(ConvertOptions&)>& set) {
     ConvertOptions o;
@@ -437,13 +467,37 @@ TEST_CASE("options that mean nothing are refused") {
        })},
       {"a mask outside the vocabulary",
        {},
-       "--mask-token: expected a token id of 0 to 2047, found -1",
+       "--mask-token-id: expected a token id of 0 to 2047, found -1",
        {},
        with([](auto& o) { o.mask_token = -1; })},
       {"a block of no style",
        {},
        "--block-size is for a diffusion checkpoint, and nothing says that this is one: name its style with "
        "--diffusion-style",
+       {},
+       with([](auto& o) { o.block_size = 32; })},
+      {"sub-blocks of no style",
+       {},
+       "--sub-block-size is for a diffusion checkpoint, and nothing says that this is one: name its style with "
+       "--diffusion-style",
+       {},
+       with([](auto& o) { o.sub_block_size = 8; })},
+      {"a threshold of no style",
+       {},
+       "--threshold is for a diffusion checkpoint, and nothing says that this is one: name its style with "
+       "--diffusion-style",
+       {},
+       with([](auto& o) { o.threshold = 0.0f; })},
+      {"a mask of no style",
+       {},
+       "--mask-token-id is for a diffusion checkpoint, and nothing says that this is one: name its style with "
+       "--diffusion-style",
+       {},
+       with([](auto& o) { o.mask_token = 0; })},
+      {"a block size where the checkpoint lacks only the style",
+       [](Checkpoint& c) { c.config["bd_size"] = "32"; },
+       "model/config.json: bd_size says that this is a diffusion checkpoint, but diffusion_style is missing: name it "
+       "with --diffusion-style",
        {},
        with([](auto& o) { o.block_size = 32; })},
       {"an unknown style",

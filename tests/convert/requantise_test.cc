@@ -301,9 +301,11 @@ TEST_CASE("Q2_0's fourth code is copied and not squeezed into another type") {
 
 TEST_CASE("damaged tensors are refused with their place") {
   std::string bytes = Same(TensorType::kI2_S, 4, 256, 0.5f);
-  bytes[64 + 3] = static_cast<char>(bytes[64 + 3] | 0x30);  // second field of row 1: column 35
-  CHECK_THAT(WhyNot(Model(TensorType::kI2_S, {256, 4}, bytes), To(TensorType::kTQ2_0)),
-             Catch::Contains("row 1, column 35 has code 3, expected 0, 1 or 2"));
+  bytes[64 + 3] = static_cast<char>(bytes[64 + 3] | 0x30);                 // second field of row 1: column 35
+  for (const TensorType type : {TensorType::kTQ2_0, TensorType::kI2_S}) {  // copying is no way through
+    CHECK_THAT(WhyNot(Model(TensorType::kI2_S, {256, 4}, bytes), To(type)),
+               Catch::Contains("tensor 'blk.0.ffn_up.weight': row 1, column 35 has code 3, expected 0, 1 or 2"));
+  }
   for (const float bad : {-0.5f, std::nanf(""), INFINITY}) {
     CHECK_THAT(WhyNot(Model(TensorType::kI2_S, {256, 4}, Same(TensorType::kI2_S, 4, 256, bad)), To(TensorType::kTQ2_0)),
                Catch::Contains("a scale of row 0 is"));
@@ -314,6 +316,38 @@ TEST_CASE("damaged tensors are refused with their place") {
   Model m(TensorType::kTQ2_0, {256, 4}, Same(TensorType::kTQ2_0, 4, 256, 1));
   m.Add("blk.0.ffn_up.scale", {1, 2});
   CHECK_THAT(WhyNot(m, To(TensorType::kI2_S)), Catch::Contains("expected 1 or 1 floats, found 2"));
+}
+
+TEST_CASE("a copy's codes are read in every type that has a fourth") {
+  const struct {
+    TensorType type;
+    size_t byte;  // whose lowest field is column 1 of row 1
+  } rows[] = {
+      {TensorType::kTQ2_0, 66 + 1}, {TensorType::kIQ2_BN, 4 + 64 + 4 + 1}, {TensorType::kIQ2_BN_R4, 16 + 4 + 1}};
+  for (const auto& r : rows) {
+    INFO(TensorTypeName(r.type));
+    std::string bytes = Same(r.type, 4, 256, 0.5f);
+    CHECK(Requantised(Model(r.type, {256, 4}, bytes), To(r.type)).status.ok());
+    bytes[r.byte] = static_cast<char>(bytes[r.byte] | 0x03);
+    CHECK_THAT(WhyNot(Model(r.type, {256, 4}, bytes), To(r.type)),
+               Catch::Contains("row 1, column 1 has code 3, expected 0, 1 or 2"));
+  }
+}
+
+TEST_CASE("I2_S with experts and one scale for all of them is refused, as it is by the loader") {
+  Model m;
+  m.tensors.push_back({"blk.0.ffn_up_exps.weight", TensorType::kI2_S, {256, 4, 2}, Same(TensorType::kI2_S, 8, 256, 2)});
+  for (const TensorType layout : {TensorType::kI2_S, TensorType::kI2_S_ARM64, TensorType::kI2_S_X4}) {
+    for (const TensorType type : {TensorType::kTQ2_0, TensorType::kI2_S}) {
+      RequantiseOptions o = To(type);
+      o.i2s_layout = layout;
+      CHECK_THAT(WhyNot(m, o), Catch::Contains("tensor 'blk.0.ffn_up_exps.weight': I2_S with experts has one scale, "
+                                               "expected 1 beside a tensor 'blk.0.ffn_up_exps.scale'"));
+    }
+  }
+  m.Add("blk.0.ffn_up_exps.scale", {0.5f, 0.25f});
+  const Effective e = Ternary(Requantised(m, To(TensorType::kTQ2_0)).File(), "blk.0.ffn_up_exps");
+  CHECK((e.scales[0] == 1.0f && e.scales[4 * 256] == 0.5f));
 }
 
 TEST_CASE("floats that are {-s, 0, s} are ternary; continuous weights are refused with advice") {
@@ -440,7 +474,8 @@ TEST_CASE("experts keep a scale each") {
       CHECK(SameWeights(want, Ternary(then.File(), "blk.0.ffn_up_exps")));
     }
   }
-  CHECK_THAT(WhyNot(m, To(TensorType::kI2_S, Peer::kBitnetCpp)), Catch::Contains("its i2_s has one scale for all experts"));
+  CHECK_THAT(WhyNot(m, To(TensorType::kI2_S, Peer::kBitnetCpp)),
+             Catch::Contains("its i2_s has one scale for all experts"));
 }
 
 TEST_CASE("requantising with any number of threads writes the same bytes") {

@@ -251,6 +251,31 @@ def test_dry_run_writes_nothing(tmp_path):
     assert run("wf-convert", BARD, "--dry-run").returncode == 0
 
 
+def test_the_report_is_written_too(tmp_path):
+    r = run("wf-convert", BARD, "-o", tmp_path / "x.gguf", "--report", tmp_path / "r.json", "--json")
+    assert r.returncode == 0, r.stderr
+    assert json.loads((tmp_path / "r.json").read_text()) == json.loads(r.stdout)
+    assert {p.name for p in tmp_path.iterdir()} == {"x.gguf", "r.json"}
+
+
+@pytest.mark.parametrize("report", ["no/r.json", "folder", "/dev/null", "/proc/r.json"])
+def test_a_report_that_cannot_be_written_is_known_before_the_work(tmp_path, report):
+    (tmp_path / "folder").mkdir()
+    r = run("wf-convert", BARD, "-o", tmp_path / "x.gguf", "--report", tmp_path / report)
+    assert r.returncode == 1 and f"{tmp_path / report}: " in r.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"] and not list((tmp_path / "folder").iterdir())
+
+
+def test_a_failure_leaves_no_report(tmp_path):
+    r = run("wf-convert", tmp_path / "none", "-o", tmp_path / "x.gguf", "--report", tmp_path / "r.json")
+    assert r.returncode == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_report_in_the_outputs_place_is_wrong_usage(tmp_path):
+    r = run("wf-convert", BARD, "-o", tmp_path / "x.gguf", "--report", tmp_path / "." / "x.gguf")
+    assert r.returncode == 2 and "the same file" in r.stderr and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("args", [[], ["--no-such-flag"], [BARD], [BARD, "-o", "x", "--outtype", "q4_0"], [BARD, "-o", "x", "--for", "ollama"], [BARD, "x", "-o", "y"]])
 def test_wrong_usage_is_exit_code_2(tmp_path, args):
     r = run("wf-convert", *args, cwd=tmp_path)

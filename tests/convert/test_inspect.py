@@ -112,7 +112,28 @@ def test_verify_finds_what_differs(tmp_path):
     b.write_bytes(data)
     text = run("wf-inspect", "--verify", a, b)
     assert text.returncode == 1 and "DIFFERENT: 1 of" in text.stdout and "0.2" in text.stdout
-    # Models that have nothing in common are an error, and so is one model alone.
+    # The sign of a scale, and the length of a norm, which its direction does not tell.
+    data = bytearray(packed)
+    struct.pack_into("<f", data, at + codes, -struct.unpack_from("<f", packed, at + codes)[0])
+    b.write_bytes(data)
+    report = json.loads(run("wf-inspect", "--verify", a, b, "--json").stdout)
+    assert [t["name"] for t in report["tensors"] if not t["same"]] == ["blk.1.ffn_up.weight"]
+    norm = next(t for t in dump["tensors"] if bytes.fromhex(t["name"]) == b"output_norm.weight")
+    data = bytearray(packed)
+    values = struct.unpack_from("<256f", packed, norm["offset"])
+    struct.pack_into("<256f", data, norm["offset"], *(3 * v for v in values))
+    b.write_bytes(data)
+    report = json.loads(run("wf-inspect", "--verify", a, b, "--json").stdout)
+    assert [(t["name"], round(1 / t["norm_ratio"], 3)) for t in report["tensors"] if not t["same"]] == [
+        ("output_norm.weight", 3)
+    ]
+    # Models of other arithmetic or shape are an error that names what differs, and so is one model alone.
+    data = bytearray(packed)
+    key = b"bitnet-b1.58.rope.freq_base"
+    struct.pack_into("<f", data, packed.index(key) + len(key) + 4, 500000)
+    b.write_bytes(data)
+    other = run("wf-inspect", "--verify", a, b)
+    assert other.returncode == 1 and "RoPE's base is 10000" in other.stderr
     assert run("wf-inspect", "--verify", a).returncode == 2
     assert run("wf-inspect", a, b).returncode == 2
 

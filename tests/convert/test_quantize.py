@@ -174,6 +174,53 @@ def test_refusals_leave_nothing(tmp_path, models):
             tmp_path / "c.gguf", out, "tq2_0")
 
 
+def test_damage_is_not_copied(tmp_path, models):
+    data = bytearray(models["bard"].read_bytes())
+    raw = raw_tensors(models["bard"])[1]["blk.1.ffn_gate.weight"][2]
+    at = bytes(data).find(raw.tobytes())
+    assert at > 0
+    data[at] |= 0xC0  # the first weight
+    (tmp_path / "damaged.gguf").write_bytes(data)
+    for kind in ("i2_s", "tq2_0"):
+        r = run("wf-quantize", tmp_path / "damaged.gguf", tmp_path / "x.gguf", kind)
+        assert r.returncode == 1 and not (tmp_path / "x.gguf").exists()
+        assert "tensor 'blk.1.ffn_gate.weight': row 0, column 0 has code 3, expected 0, 1 or 2" in r.stderr
+
+
+def test_one_scale_for_all_experts_is_not_taken_for_theirs(tmp_path):
+    random_moe(tmp_path / "m", "Qwen3MoeForCausalLM")
+    assert run("wf-convert", tmp_path / "m", "-o", tmp_path / "m.gguf", "--outtype", "i2_s").returncode == 0
+    data = (tmp_path / "m.gguf").read_bytes()
+    assert data.count(b"blk.0.ffn_up_exps.scale") == 1
+    (tmp_path / "lost.gguf").write_bytes(data.replace(b"blk.0.ffn_up_exps.scale", b"blk.0.ffn_up_exps.other"))
+    r = run("wf-quantize", tmp_path / "lost.gguf", tmp_path / "x.gguf", "tq2_0")
+    assert r.returncode == 0, r.stderr  # 1 in the tensor: scales of 1, as the loader runs it
+    raw = raw_tensors(tmp_path / "lost.gguf")[1]["blk.0.ffn_up_exps.weight"][2]
+    lost = bytearray((tmp_path / "lost.gguf").read_bytes())
+    at = bytes(lost).find(raw.tobytes()) + 3 * 256 * 256 // 4
+    assert lost[at : at + 4] == np.float32(1).tobytes()
+    lost[at : at + 4] = np.float32(0.5).tobytes()
+    (tmp_path / "lost.gguf").write_bytes(lost)
+    for kind in ("tq2_0", "i2_s"):
+        r = run("wf-quantize", tmp_path / "lost.gguf", tmp_path / "y.gguf", kind)
+        assert r.returncode == 1 and not (tmp_path / "y.gguf").exists()
+        assert "I2_S with experts has one scale, expected 1 beside a tensor 'blk.0.ffn_up_exps.scale'" in r.stderr
+
+
+def test_a_file_that_a_program_computes_wrongly_is_not_made_for_it(tmp_path):
+    folder = tmp_path / "m"
+    random_moe(folder, "Qwen3MoeForCausalLM")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"norm_topk_prob": False}))
+    assert run("wf-convert", folder, "-o", tmp_path / "m.gguf").returncode == 0
+    reason = "is false, but its graph of qwen3moe always normalises the weights of the experts"
+    r = run("wf-convert", folder, "-o", tmp_path / "x.gguf", "--outtype", "tq2_0", "--for", "llama.cpp")
+    assert r.returncode == 1 and "--for llama.cpp: norm_topk_prob " + reason in r.stderr
+    r = run("wf-quantize", tmp_path / "m.gguf", tmp_path / "x.gguf", "tq2_0", "--for", "llama.cpp")
+    assert r.returncode == 1 and "--for llama.cpp: qwen3moe.expert_weights_norm " + reason in r.stderr
+    assert not (tmp_path / "x.gguf").exists()
+
+
 def test_dry_run_writes_nothing(tmp_path, models):
     r = run("wf-quantize", models["bard"], tmp_path / "x.gguf", "tq2_0", "--dry-run", "--json")
     assert r.returncode == 0 and json.loads(r.stdout)["dry_run"]

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 from fetch_util import BIN, FILES, SHARD, WANTED, children, environment, fetch, fetched, wait_for
@@ -75,6 +76,10 @@ elif args[0] == "cp":
         open(args[2] + "_.gstmp", "wb").close()
         import time; time.sleep(1000)
     shutil.copyfile(root / args[1][5:], args[2])
+    if os.environ.get("FAKE_LEAVES") and args[1].endswith(".safetensors"):
+        import subprocess
+        left = subprocess.Popen(["sleep", "30"], close_fds=False)  # with our pipes and locks
+        (root.parent / "left").write_text(str(left.pid))
 """
 
 
@@ -137,6 +142,16 @@ def test_a_bucket_without_gcloud(tmp_path):
     (tmp_path / "empty").mkdir()
     r = fetch(tmp_path, None, "gs://bucket/models/a", PATH=str(tmp_path / "empty"))
     assert r.returncode == 1 and "gs://bucket/models/a: needs gcloud, which is not in PATH" in r.stderr
+
+
+def test_what_gcloud_leaves_running_does_not_hold_up_the_download(tmp_path, bucket):
+    start = time.monotonic()
+    folder = fetched(fetch(tmp_path, None, "gs://bucket/models/a", FAKE_LEAVES="1", **bucket))
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {n: FILES[n] for n in WANTED}
+    left = pathlib.Path("/proc") / (tmp_path / "left").read_text() / "stat"
+    wait_for(lambda: not left.exists() or left.read_text().rpartition(") ")[2].startswith("Z"))
+    assert fetched(fetch(tmp_path, None, "gs://bucket/models/a", **bucket)) == folder  # nobody holds the lock
+    assert time.monotonic() - start < 20
 
 
 def test_ctrl_c_ends_gcloud(tmp_path, bucket):

@@ -45,6 +45,15 @@ def test_the_key_stands_for_content_and_options(tmp_path, checkpoint):
     assert key(tmp_path, copy) != first
 
 
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin", "pytorch_model.pt", "pytorch_model.pth"])
+def test_every_index_that_is_downloaded_counts(tmp_path, checkpoint, weights):
+    first = key(tmp_path, checkpoint)
+    (checkpoint / f"{weights}.index.json").write_text("{}")
+    assert key(tmp_path, checkpoint) != first
+    (checkpoint / f"{weights}.index.json").rename(checkpoint / f"x{weights}.index.json")
+    assert key(tmp_path, checkpoint) == first
+
+
 def test_a_file_is_hashed_only_once(tmp_path, checkpoint):
     first = key(tmp_path, checkpoint)
     memos = sorted((tmp_path / "cache/sha256").iterdir())

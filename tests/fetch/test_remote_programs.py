@@ -43,6 +43,18 @@ def test_convert_and_run_a_hubs_checkpoint(tmp_path, hub):
     assert downloads(hub) == [] and made[0].stat().st_mtime_ns == before
 
 
+def test_a_vocabulary_needs_no_weights(tmp_path, hub):
+    hub.files = {p.name: p.read_bytes() for p in BARD.iterdir()}
+    env = environment(tmp_path, hub)
+    r = run(env, "wf-convert", "hf://org/name", "--vocab-only", "-o", tmp_path / "vocab.gguf")
+    assert r.returncode == 0, r.stderr
+    assert set(downloads(hub)) == {p.name for p in BARD.iterdir()} - {"model.safetensors"}
+    assert (tmp_path / "vocab.gguf").stat().st_size < (BARD / "model.safetensors").stat().st_size / 10
+    hub.requests.clear()
+    r = run(env, "wf-convert", "hf://org/name", "--dry-run")
+    assert r.returncode == 0 and downloads(hub) == ["model.safetensors"]
+
+
 def test_a_model_that_is_not_there(tmp_path, hub):
     r = run(environment(tmp_path, hub), "wf-run", "-m", "hf://org/other", *GREEDY)
     assert r.returncode == 1 and "org/other" in r.stderr

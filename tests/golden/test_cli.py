@@ -3,9 +3,12 @@
 the thing, what was expected and what was found. Nothing on stdout, no output file left."""
 
 import json
+import os
+import resource
+import subprocess
 
 import pytest
-from harness import BARD, ISAS, convert, isas, run, succeed
+from harness import BARD, BIN, ISAS, convert, isas, run, succeed
 
 RUN = ["wf-run", "--ids", "1,2", "-n", "1"]
 PERPLEXITY = ["wf-perplexity", "--ids", "1,2"]
@@ -200,3 +203,34 @@ def test_help_and_version():
     for program in ("wf-run", "wf-perplexity", "wf-inspect", "wf-convert"):
         assert program in succeed(program, "--help").stdout
         assert succeed(program, "--version").stdout.strip() != ""
+
+
+@programs
+def test_a_fifo_is_no_model(program, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    fails(1, on(program, tmp_path / "fifo"), "fifo: not a regular file")
+
+
+@programs
+def test_output_that_cannot_be_written_is_an_error(program, model):
+    command = on(program, model)
+    with open("/dev/full", "w") as full:
+        r = subprocess.run(
+            [BIN / command[0], *map(str, command[1:]), "--json"], stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+    assert r.returncode == 1 and "cannot write to standard output" in r.stderr
+
+
+@programs
+@pytest.mark.parametrize("megabytes", [16, 20])  # enough for the libraries, not for a thread's stack
+def test_too_little_memory_is_an_error_and_no_crash(program, megabytes, model):
+    command = on(program, model)
+    limit = megabytes << 20
+    r = subprocess.run(
+        [BIN / command[0], *map(str, command[1:])], capture_output=True, text=True, timeout=60, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )  # fmt: skip
+    # 127: the loader has no room for the libraries.
+    assert r.returncode in (0, 1, 127), f"{r.returncode}: {r.stderr}"
+    assert r.returncode == 0 or r.stderr

@@ -48,7 +48,7 @@ struct Problem {
     for (auto& v : w) v = static_cast<int8_t>(extreme ? 1 : static_cast<int>(rng() % 3) - 1);
     const float s = 0.731f;
     if (type == wf::TensorType::kI2_S) {
-      wf::PackI2s(w.data(), w.size(), weights.data());
+      wf::PackTernary(wf::TensorType::kI2_S, w.data(), 1, w.size(), 1, weights.data());
     } else if (wf::IsPackedTernary(type)) {
       wf::PackTernary(type, w.data(), c.rows, c.k, 1.0f, weights.data());
     } else {
@@ -202,7 +202,7 @@ TEST_CASE("the worked example of Microsoft's kernel: sums and bits") {
     w[n] = static_cast<int8_t>(static_cast<int>(h % 3) - 1);
   }
   std::vector<uint8_t> packed(128);
-  wf::PackI2s(w.data(), 512, packed.data());
+  wf::PackTernary(wf::TensorType::kI2_S, w.data(), 1, 512, 1, packed.data());
   const uint8_t head[8] = {0x1a, 0x91, 0x19, 0x99, 0x99, 0x98, 0x88, 0x98};
   CHECK(std::memcmp(packed.data(), head, 8) == 0);
   std::vector<float> x(128);

@@ -102,6 +102,14 @@ TEST_CASE("features that wf does not run are refused by name") {
     f.Set("attention.sliding_window", uint32_t{64});  // less than the context
     Refused(f, ErrorCode::kUnsupported, "sliding-window attention");
   }
+  SECTION("attention that sees what comes") {
+    f.Set("attention.causal", false);
+    Refused(f, ErrorCode::kUnsupported, "attention.causal");
+  }
+  SECTION("a factor of attention scores") {
+    f.Set("rope.scaling.attn_factor", 0.5f);
+    Refused(f, ErrorCode::kUnsupported, "attn_factor");
+  }
   SECTION("RoPE scaling") {
     f.Set("rope.scaling.type", std::string("yarn"));
     Refused(f, ErrorCode::kUnsupported, "'yarn'");
@@ -191,4 +199,21 @@ TEST_CASE("a key of the wrong type names what was expected") {
   const auto c = ConfigFromGguf(f.Open());
   REQUIRE_FALSE(c.ok());
   CHECK_THAT(c.status().message(), Catch::Matchers::Contains("block_count"));
+}
+
+TEST_CASE("an attention scale of 0 means that there is none") {
+  ModelFile f;
+  f.Set("attention.scale", 0.0f);
+  const wf::Gguf g = f.Open();
+  const auto c = wf::ConfigFromGguf(g);
+  REQUIRE(c.ok());
+  CHECK(c->attention_scale == 1.0f / std::sqrt(32.0f));
+}
+
+TEST_CASE("experts without number are refused before anything is allocated for them") {
+  ModelFile f(wf::TensorType::kI2_S, "qwen3moe");
+  f.Set("block_count", uint32_t{80});
+  f.Set("expert_count", uint32_t{65536});
+  f.Set("expert_used_count", uint32_t{1});
+  Refused(f, ErrorCode::kLimit, "expert_count = 65536 in 80 layers");
 }

@@ -20,6 +20,7 @@
 #include "wf/convert/convert.h"
 #include "wf/formats/gguf_writer.h"
 #include "wf/model/model.h"
+#include "wf/quant/pack.h"
 #include "wf/quant/ternary.h"
 
 namespace wf::test {
@@ -59,7 +60,7 @@ inline FileTensor Ternary(TensorType type, uint64_t k, uint64_t rows, float scal
     return Floats(type, ne, f);
   }
   FileTensor t{type, ne, std::string(values.size() / 4 + kI2sTail, '\0')};
-  PackI2s(values.data(), values.size(), reinterpret_cast<uint8_t*>(t.bytes.data()));
+  PackTernary(TensorType::kI2_S, values.data(), 1, values.size(), 1, reinterpret_cast<uint8_t*>(t.bytes.data()));
   std::memcpy(t.bytes.data() + values.size() / 4, &scale, sizeof(scale));
   return t;
 }

@@ -181,6 +181,18 @@ TEST_CASE("scales that are no numbers are refused") {
   }
 }
 
+TEST_CASE("norms and biases that are no numbers are refused") {
+  for (const char* name :
+       {"blk.0.attn_norm.weight", "blk.0.ffn_sub_norm.weight", "output_norm.weight", "blk.0.attn_output.bias"}) {
+    ModelFile f;
+    const uint64_t n = std::string(name) == "blk.0.ffn_sub_norm.weight" ? 96 : 64;
+    std::vector<float> v(n, 1.0f);
+    v[5] = kNan;
+    f.tensors[name] = Floats(TensorType::kF32, {n}, v);
+    Refused(f, ErrorCode::kFormat, {"'" + std::string(name) + "'", "element 5 is"});
+  }
+}
+
 TEST_CASE("types without a kernel are named") {
   ModelFile f;
   SECTION("a projection") {
@@ -257,9 +269,10 @@ TEST_CASE("low-rank corrections that cannot be used") {
 }
 
 TEST_CASE("a tensor of a layer that would change the result must not be ignored") {
-  for (const char* name : {"blk.0.attn_q.lrc_w.weight", "blk.0.attn_q.lora_a", "blk.0.attn_q_norm.weight",
-                           "blk.0.attn_qkv.bias", "blk.0.ffn_gate.input_scale", "blk.0.ffn_up_exps.weight",
-                           "blk.0.ffn_gate_inp.weight"}) {
+  for (const char* name :
+       {"blk.0.attn_q.lrc_w.weight", "blk.0.attn_q.lora_a", "blk.0.attn_q_norm.weight", "blk.0.attn_qkv.bias",
+        "blk.0.ffn_gate.input_scale", "blk.0.ffn_up_exps.weight", "blk.0.ffn_gate_inp.weight",
+        "blk.0.attn_sinks.weight", "output.scale", "token_embd_norm.weight", "output_norm.bias"}) {
     ModelFile f;
     f.tensors[name] = Ones({64});
     Refused(f, ErrorCode::kUnsupported, {std::string("tensor '") + name + "'", "changes the result"});

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <optional>
+
 #include "tests/catch.h"
 #include "tests/scratch.h"
 
@@ -187,14 +189,37 @@ TEST_CASE("a folder that is missing or in the way is an error and leaves nothing
   CHECK(none.status().code() == ErrorCode::kNotFound);
   CHECK(none.status().message() == (dir / "none/a") + ": cannot create: No such file or directory");
   std::filesystem::create_directory(dir / "folder");
-  {
-    Result<AtomicFile> f = AtomicFile::Create(dir / "folder");
-    REQUIRE(f.ok());
-    const Status s = f->Commit();
-    CHECK(s.code() == ErrorCode::kIo);
-    CHECK(s.message() == (dir / "folder") + ": rename failed: Is a directory");
-  }
+  const Result<AtomicFile> f = AtomicFile::Create(dir / "folder");
+  CHECK(f.status().code() == ErrorCode::kIo);
+  CHECK(f.status().message() == (dir / "folder") + ": exists and is not a regular file");
   CHECK(dir.Names() == std::vector<std::string>{"folder"});
+}
+
+TEST_CASE("a FIFO is neither mapped, which would wait for a writer, nor replaced") {
+  test::TempDir dir;
+  const std::string path = dir / "fifo";
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  const Result<MappedFile> mapped = MappedFile::Open(path);
+  CHECK(mapped.status().message() == path + ": not a regular file");
+  const Result<AtomicFile> file = AtomicFile::Create(path);
+  CHECK(file.status().code() == ErrorCode::kIo);
+  CHECK(file.status().message() == path + ": exists and is not a regular file");
+  CHECK(dir.Names() == std::vector<std::string>{"fifo"});
+}
+
+TEST_CASE("an atomic file in memory can be mapped while it lives, and what was mapped lives on") {
+  std::optional<MappedFile> mapped;
+  {
+    Result<AtomicFile> file = AtomicFile::CreateInMemory("a name");
+    REQUIRE(file.ok());
+    REQUIRE(file->Write("to be, or not", 13).ok());
+    REQUIRE(file->Flush().ok());
+    Result<MappedFile> m = MappedFile::Open(file->temp_path());
+    REQUIRE(m.ok());
+    mapped.emplace(*std::move(m));
+    CHECK(file->Commit().ok());
+  }
+  CHECK(mapped->bytes() == "to be, or not");
 }
 
 }  // namespace

@@ -18,7 +18,8 @@
 namespace wf {
 
 WF_LIB_INLINE Result<MappedFile> MappedFile::Open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Not blocking: a FIFO without a writer must end in "not a regular file".
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     const int e = errno;
     return Status(e == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, path + ": cannot open: " + std::strerror(e));
@@ -77,6 +78,10 @@ WF_LIB_INLINE void MappedFile::DontNeed(uint64_t offset, uint64_t length) const 
 }
 
 WF_LIB_INLINE Result<AtomicFile> AtomicFile::Create(const std::string& path) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {
+    return IoError(path + ": exists and is not a regular file");  // the rename would replace a device, too
+  }
   AtomicFile f;
   f.path_ = path;
   // Like mkstemp(), but with the permissions of the user's other files.

@@ -47,6 +47,7 @@ class MappedFile {
 // older PATH is untouched.
 class AtomicFile {
  public:
+  // kIo if PATH is there and no regular file (a folder, a device), kNotFound without its folder.
   static Result<AtomicFile> Create(const std::string& path);
   // The same in memory of this process: no PATH ever appears, but temp_path() can be opened while this lives (and what
   // was mapped from it lives on). `name` is for messages.

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <set>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -95,6 +96,7 @@ struct ThreadPool::Impl {
   alignas(64) std::atomic<int> busy{0};
   std::atomic<int> parked{0};
   std::atomic<bool> stop{false};
+  Status status;
 
   void Work(int worker) {
     for (;;) {
@@ -133,7 +135,14 @@ WF_LIB_INLINE ThreadPool::ThreadPool(int threads) : impl_(std::make_unique<Impl>
   const std::vector<int> cores = detail::AllowedCores();
   for (int i = 1; i < impl_->count; ++i) {
     std::thread& t = impl_->workers[static_cast<size_t>(i - 1)].thread;
-    t = std::thread([impl = impl_.get(), i] { impl->Loop(i); });
+    try {
+      t = std::thread([impl = impl_.get(), i] { impl->Loop(i); });
+    } catch (const std::system_error& e) {
+      impl_->status = Status(ErrorCode::kOutOfMemory, "cannot start thread " + std::to_string(i + 1) + " of " +
+                                                          std::to_string(impl_->count) + ": " + e.what());
+      impl_->count = i;
+      return;
+    }
     if (static_cast<size_t>(impl_->count) <= cores.size()) {
       cpu_set_t set;
       CPU_ZERO(&set);
@@ -143,11 +152,14 @@ WF_LIB_INLINE ThreadPool::ThreadPool(int threads) : impl_(std::make_unique<Impl>
   }
 }
 
+WF_LIB_INLINE const Status& ThreadPool::status() const noexcept { return impl_->status; }
 WF_LIB_INLINE ThreadPool::~ThreadPool() {
   impl_->stop.store(true, std::memory_order_release);
   impl_->epoch.fetch_add(1, std::memory_order_seq_cst);
   impl_->epoch.notify_all();
-  for (auto& w : impl_->workers) w.thread.join();
+  for (auto& w : impl_->workers) {
+    if (w.thread.joinable()) w.thread.join();
+  }
 }
 
 WF_LIB_INLINE int ThreadPool::threads() const noexcept { return impl_->count; }

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "wf/base/inline.h"
+#include "wf/base/status.h"
 
 namespace wf {
 
@@ -19,12 +20,14 @@ class ThreadPool {
  public:
   // `threads` >= 1 counts the caller: threads - 1 workers are started. Workers are bound to CPUs of the affinity mask,
   // one a core, if there are enough of them; the caller never is.
+  // Where the system refuses a thread, there are fewer, and status() says so.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const noexcept;
+  const Status& status() const noexcept;  // kOutOfMemory if there are fewer threads than asked for
 
   // Calls f(begin, end, worker) for pieces of [0, n) of `grain` elements (the last may be shorter; a single
   // thread takes all at once), on all threads,

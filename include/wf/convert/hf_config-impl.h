@@ -333,7 +333,7 @@ WF_MODEL_INLINE Result<HfConfig> ParseHfConfig(std::string_view text, const std:
   WF_TRY(detail::ReadDiffusion(f, dlm_fields ? &*dlm_fields : nullptr, flags, &c));
   WF_ASSIGN(const std::optional<boost::json::object> generation, detail::ReadOptionalObject(generation_path));
   if (generation) {
-    WF_TRY(detail::ReadSampling(detail::JsonFields(generation_path, "", *generation), &c.sampling));
+    WF_TRY(detail::ReadSampling(detail::JsonFields(generation_path, "", *generation), &c.sampling, &c.notices));
   }
   return c;
 }

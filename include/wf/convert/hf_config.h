@@ -34,7 +34,7 @@ struct HfDiffusion {
   std::optional<int32_t> mask_token;
 };
 
-// Sampling defaults of generation_config.json.
+// Sampling defaults of generation_config.json; numbers that decode/sampling.h does not take are absent.
 struct HfSampling {
   std::optional<float> temperature, top_p, min_p, repetition_penalty;
   std::optional<int32_t> top_k;
@@ -85,9 +85,11 @@ struct HfConfig {
   HfQuantization quantization;
   HfDiffusion diffusion;
   HfSampling sampling;
+  std::vector<std::string> notices;  // values that were left out, by file and field
 };
 
-// Reads the files of folder `dir`; all but config.json may be absent. Fields given in `flags` go before the files'.
+// Reads the files of folder `dir`; all but config.json may be absent. Fields given in `flags` go before the files';
+// they are an error if nothing names a diffusion style.
 // kNotFound without folder or config.json, kFormat for broken JSON, fields of a wrong type or out of range and fields
 // that contradict each other, kUnsupported for architectures, activations and features that wf does not have, by name.
 Result<HfConfig> LoadHfConfig(const std::string& dir, const HfDiffusion& flags = {});

@@ -4,8 +4,12 @@
 #ifndef WF_CONVERT_HF_EXTRAS_IMPL_H_
 #define WF_CONVERT_HF_EXTRAS_IMPL_H_
 
+#include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <string>
+#include <type_traits>
+#include <vector>
 
 #include "wf/convert/hf_config.h"
 #include "wf/convert/hf_json-impl.h"
@@ -156,7 +160,7 @@ inline Status ReadDiffusion(const JsonFields& config, const JsonFields* dlm, con
   std::string where = "--diffusion-style";
   d = flags;
   if (d.mask_token && (*d.mask_token < 0 || static_cast<uint64_t>(*d.mask_token) >= c->vocab)) {
-    return InvalidArgument("--mask-token: expected a token id of 0 to " + std::to_string(c->vocab - 1) + ", found " +
+    return InvalidArgument("--mask-token-id: expected a token id of 0 to " + std::to_string(c->vocab - 1) + ", found " +
                            std::to_string(*d.mask_token));
   }
   for (const JsonFields* f : {dlm, &config}) {
@@ -187,15 +191,21 @@ inline Status ReadDiffusion(const JsonFields& config, const JsonFields* dlm, con
   if (d.style.empty() && (c->model_type.starts_with("Fast_dLLM") || c->hf_architecture.starts_with("Fast_dLLM"))) {
     d.style = "fast-dllm-v2";
   }
-  if (d.style.empty() && d.block_size == 0) return OkStatus();
+  if (d.style.empty() && config.Has("bd_size")) {
+    return FormatError(config.Name("bd_size") +
+                       " says that this is a diffusion checkpoint, but diffusion_style is missing: name it "
+                       "with --diffusion-style");
+  }
   if (d.style.empty()) {
-    return FormatError(
-        flags.block_size != 0
-            ? std::string("--block-size is for a diffusion checkpoint, and nothing says that this is one: "
-                          "name its style with --diffusion-style")
-            : config.Name("bd_size") +
-                  " says that this is a diffusion checkpoint, but diffusion_style is missing: name it "
-                  "with --diffusion-style");
+    const char* flag = flags.block_size != 0       ? "--block-size"
+                       : flags.sub_block_size != 0 ? "--sub-block-size"
+                       : flags.threshold           ? "--threshold"
+                       : flags.mask_token          ? "--mask-token-id"
+                                                   : nullptr;
+    if (flag == nullptr) return OkStatus();
+    return FormatError(std::string(flag) +
+                       " is for a diffusion checkpoint, and nothing says that this is one: name its style with "
+                       "--diffusion-style");
   }
   WF_TRY(CheckStyle(d.style, where));
   if (d.sub_block_size != 0 && d.block_size != 0 && d.block_size % d.sub_block_size != 0) {
@@ -205,18 +215,27 @@ inline Status ReadDiffusion(const JsonFields& config, const JsonFields* dlm, con
   return OkStatus();
 }
 
-inline Status ReadSampling(const JsonFields& f, HfSampling* out) {
-  const auto number = [&](const char* key, double lo, double hi, std::optional<float>* to) -> Status {
-    WF_ASSIGN(const std::optional<double> v, f.Number(key, lo, hi));
-    if (v) *to = static_cast<float>(*v);
+// A number that decode/sampling.h refuses would make every later request fail: it is left out, with a notice.
+inline Status ReadSampling(const JsonFields& f, HfSampling* out, std::vector<std::string>* notices) {
+  using Float = std::numeric_limits<float>;
+  const auto number = [&](const char* key, double lo, double hi, const char* range, bool whole, auto* to) -> Status {
+    const boost::json::value* v = f.Find(key);
+    if (v == nullptr) return OkStatus();
+    if (!v->is_number()) return f.Wrong(key, range);
+    const double d = v->to_number<double>();
+    if (d >= lo && d <= hi && (!whole || d == std::floor(d))) {
+      *to = static_cast<typename std::decay_t<decltype(*to)>::value_type>(d);
+    } else {
+      notices->push_back(f.Wrong(key, range).message() + "; it is left out");
+    }
     return OkStatus();
   };
-  WF_TRY(number("temperature", 0, 100, &out->temperature));
-  WF_TRY(number("top_p", 0, 1, &out->top_p));
-  WF_TRY(number("min_p", 0, 1, &out->min_p));
-  WF_TRY(number("repetition_penalty", 1e-3, 1e3, &out->repetition_penalty));
-  WF_ASSIGN(const std::optional<uint64_t> k, f.Size("top_k", 0, std::numeric_limits<int32_t>::max()));
-  if (k) out->top_k = static_cast<int32_t>(*k);
+  constexpr double kLeast = Float::min();  // above 0 as an f32, too
+  WF_TRY(number("temperature", 0, 100, "a number from 0 to 100", false, &out->temperature));
+  WF_TRY(number("top_p", kLeast, 1, "a number above 0, at most 1", false, &out->top_p));
+  WF_TRY(number("min_p", 0, 1, "a number from 0 to 1", false, &out->min_p));
+  WF_TRY(number("repetition_penalty", kLeast, Float::max(), "a number above 0", false, &out->repetition_penalty));
+  WF_TRY(number("top_k", -1, std::numeric_limits<int32_t>::max(), "a whole number of -1 or more", true, &out->top_k));
   WF_ASSIGN(const std::optional<bool> sample, f.Bool("do_sample"));
   if (sample && !*sample) out->temperature = 0.0f;  // transformers is greedy then, whatever the temperature
   return OkStatus();

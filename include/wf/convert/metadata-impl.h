@@ -1,36 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a plan's GGUF says about itself: keys (formats.md 1.2) and the table of tensors. Part of convert.h's bodies.
+// What a plan's GGUF says about itself: keys (formats.md 1.2) and the table of tensors. Part of convert.h's bodies;
+// requantise.h's take the file type from here.
 #ifndef WF_CONVERT_METADATA_IMPL_H_
 #define WF_CONVERT_METADATA_IMPL_H_
 
 #include "wf/convert/convert.h"
 #include "wf/formats/gguf_writer.h"
+#include "wf/quant/types.h"
 
 namespace wf::detail {
 
-// general.file_type; 40 is Microsoft's I2_S, 137 ik's IQ2_BN. Informational: no reader may trust it.
-inline uint32_t FileType(OutType t) noexcept {
+// general.file_type (formats.md 2.1); 40 is Microsoft's I2_S, from 136 on they are ik's. Informational: no reader may
+// trust it.
+inline uint32_t FileTypeOf(TensorType t) noexcept {
   switch (t) {
-    case OutType::kF32:
+    case TensorType::kF32:
       return 0;
-    case OutType::kF16:
+    case TensorType::kF16:
       return 1;
-    case OutType::kBF16:
+    case TensorType::kBF16:
       return 32;
-    case OutType::kTQ1_0:
+    case TensorType::kTQ1_0:
       return 36;
-    case OutType::kTQ2_0:
+    case TensorType::kTQ2_0:
       return 37;
-    case OutType::kIQ2_BN:
-      return 137;
-    case OutType::kQ2_0:
+    case TensorType::kQ2_0:
       return 41;
-    case OutType::kI2_S:
-    case OutType::kSgl:
-    case OutType::kAuto:
-      break;
+    case TensorType::kIQ1_BN:
+      return 136;
+    case TensorType::kIQ2_BN:
+      return 137;
+    case TensorType::kIQ2_BN_R4:
+      return 337;
+    default:
+      return 40;
   }
-  return 40;
 }
 
 inline void DescribeSampling(const HfSampling& s, GgufWriter* w) {
@@ -104,7 +108,7 @@ inline void DescribeFile(const ConvertPlan& plan, GgufWriter* w) {
   w->SetString("general.architecture", plan.config.architecture);
   w->SetString("general.type", "model");
   w->SetString("general.name", plan.name);
-  w->SetU32("general.file_type", FileType(plan.options.outtype));
+  w->SetU32("general.file_type", FileTypeOf(OutTensorType(plan.options.outtype)));
   w->SetU32("general.quantization_version", 2);
   DescribeModel(plan, w);
   DescribeSampling(plan.config.sampling, w);

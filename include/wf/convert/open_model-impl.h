@@ -34,9 +34,12 @@ WF_MODEL_INLINE Result<std::shared_ptr<const Model>> OpenModel(const std::string
     checkpoint = file.bytes().starts_with("SGLBITNT");
   }
   if (!checkpoint) return Model::Open(path, options.weights);
+  if (options.weights.i2s_layout != TensorType::kI2_S) {
+    return InvalidArgument(path + ": the layout of I2_S is asked for, but this is a checkpoint and not a GGUF");
+  }
   WF_ASSIGN(const ConvertPlan plan, PlanConversion(path, options.convert));
   WF_ASSIGN(Gguf gguf, ConvertInMemory(plan, observer));
-  return Model::FromGguf(std::move(gguf));
+  return Model::FromGguf(std::move(gguf), {}, plan.notices);
 }
 
 }  // namespace wf

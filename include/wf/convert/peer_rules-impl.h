@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which architectures, types and shapes other programs load and compute right: one table for converting and
-// requantising. Found by running them: llama.cpp and ik_llama.cpp of August 2026, bitnet.cpp of March 2026. Part of the
-// bodies of convert.h and requantise.h.
+// What other programs load and compute right: one set of rules for converting and requantising, over plain values, as
+// the one reads a checkpoint and the other a GGUF. A rule returns the reason why not, or nothing. Found by running
+// them: llama.cpp and ik_llama.cpp of August 2026, bitnet.cpp of March 2026. Part of the bodies of convert.h and
+// requantise.h.
 #ifndef WF_CONVERT_PEER_RULES_IMPL_H_
 #define WF_CONVERT_PEER_RULES_IMPL_H_
 
@@ -10,10 +11,18 @@
 #include <string>
 #include <string_view>
 
+#include "wf/base/quote.h"
+#include "wf/base/status.h"
 #include "wf/convert/convert.h"
+#include "wf/convert/pieces-impl.h"
 #include "wf/quant/types.h"
 
 namespace wf::detail {
+
+inline Status RefuseFor(Peer peer, const std::string& reason) {
+  return Unsupported("--for " + std::string(kPeerNames[static_cast<size_t>(peer)]) + ": " + reason);
+}
+inline bool IsBitnet(std::string_view architecture) noexcept { return architecture.starts_with("bitnet"); }
 
 // Types of projections, floats aside, which all of them run. ik knows i2_s, but ends or computes NaN with it.
 inline constexpr TensorType kBitnetCppTypes[] = {TensorType::kI2_S, TensorType::kTQ2_0, TensorType::kTQ1_0};
@@ -57,6 +66,61 @@ inline std::string PeerRefuses(Peer peer, std::string_view architecture, bool ex
       break;
   }
   return {};
+}
+
+// `key`: what the input calls it, for the message.
+inline std::string PeerRefusesExpertNorm(std::string_view architecture, const std::string& key, bool normalise) {
+  if (normalise == (architecture != "qwen2moe")) return {};
+  return key + " is " + (normalise ? "true" : "false") + ", but its graph of " + std::string(architecture) +
+         (normalise ? " never normalises" : " always normalises") + " the weights of the experts";
+}
+
+// `key`: what the input calls the embedding's size.
+inline std::string PeerRefusesHeads(std::string_view architecture, const std::string& key, uint64_t embedding,
+                                    uint64_t heads, uint64_t head_dim) {
+  if (!IsBitnet(architecture) || (heads != 0 && embedding % heads == 0 && embedding / heads == head_dim)) return {};
+  return "its graph of " + std::string(architecture) + " needs " + key + " = heads * head_dim; found " +
+         std::to_string(embedding) + " and " + std::to_string(heads) + " * " + std::to_string(head_dim);
+}
+
+// Whether a peer's graph of the architecture lacks a bias. Nothing is known of architectures that do not run here.
+inline bool PeerLacksBias(Peer peer, std::string_view architecture, std::string_view tensor) noexcept {
+  if (architecture.starts_with("qwen2")) {
+    return !tensor.ends_with("attn_q.bias") && !tensor.ends_with("attn_k.bias") && !tensor.ends_with("attn_v.bias");
+  }
+  if (IsBitnet(architecture)) return peer != Peer::kBitnetCpp || architecture != "bitnet-b1.58";
+  return architecture.starts_with("qwen3");
+}
+inline bool PeerLacksRopeFactors(Peer peer, std::string_view architecture) noexcept {
+  if (IsBitnet(architecture)) return peer == Peer::kLlamaCpp || architecture != "bitnet-b1.58";
+  return architecture.starts_with("qwen");
+}
+
+// `name`: the tensor's in the GGUF; `input_name`: in the input, for the message.
+inline std::string PeerRefusesTensor(Peer peer, std::string_view architecture, std::string_view name,
+                                     std::string_view input_name) {
+  const std::string graph = "its graph of " + std::string(architecture), what = "tensor " + Quote(input_name) + ": ";
+  const auto has = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
+  if (has(".lrc_")) return what + "it has no low-rank correction";
+  if (has("_norm_in.")) return what + graph + " has no norm on this projection's input";
+  if (!IsBitnet(architecture) && has("_sub_norm.")) return what + graph + " has no sub-norms";
+  if (name.ends_with(".bias") && PeerLacksBias(peer, architecture, name)) return what + graph + " has no such bias";
+  if (name == "rope_freqs.weight" && PeerLacksRopeFactors(peer, architecture)) {
+    return graph + " has no rope_freqs (RoPE scaling llama3)";
+  }
+  return {};
+}
+
+// `key`: what the input calls the other norms' epsilon.
+inline std::string PeerRefusesSubNormEps(const std::string& key, float sub_norm_eps, float rms_eps) {
+  if (sub_norm_eps == rms_eps) return {};
+  return "the sub-norms have epsilon " + FloatText(sub_norm_eps) + ", but it uses " + key + ", " + FloatText(rms_eps);
+}
+
+// Without a name they fall back to a way of splitting that need not be the model's.
+inline std::string PeerRefusesTokenizer(Peer peer, std::string_view model, std::string_view pre) {
+  if (peer == Peer::kBitnetCpp || model != "gpt2" || !pre.empty()) return {};
+  return "the tokenizer splits words by a pattern that has no name there";
 }
 
 }  // namespace wf::detail

@@ -156,6 +156,7 @@ struct Piece {
 class PieceRunner {
  public:
   // `threads` 0: one a core.
+  // With fewer threads than asked for the pieces are the same.
   explicit PieceRunner(int threads) : pool_(threads > 0 ? threads : DefaultThreads()), window_(kConvertWindow) {}
 
   // [0, total) in pieces: make(Piece*) -> Status for each, on any thread; take(const Piece&) -> Status in order, on

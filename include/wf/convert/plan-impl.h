@@ -385,6 +385,7 @@ WF_MODEL_INLINE Result<ConvertPlan> PlanConversion(const std::string& input, con
     return InvalidArgument("--vocab-only: sgl-kernel's format holds no vocabulary");
   }
   WF_TRY(detail::ReadCheckpoint(&plan));
+  plan.notices.insert(plan.notices.end(), plan.config.notices.begin(), plan.config.notices.end());
   if (plan.source != nullptr) {
     WF_TRY(detail::PlanTensors(&plan));
     if (options.vocab_only) plan.tensors.clear();

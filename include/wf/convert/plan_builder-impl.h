@@ -52,7 +52,7 @@ class PlanBuilder {
     PlannedTensor out;
     const CheckpointTensor& t = *parts[0].source;
     out.name = !sgl() ? name : (hf.empty() ? ParseHfName(t.name).hf : hf);
-    const bool ternary = op == ConvertOp::kTernarise || op == ConvertOp::kTernary || op == ConvertOp::kUnpack;
+    const bool ternary = IsTernary(op);
     const uint64_t rows = ne.size() > 1 ? ne[1] : 1;
     std::string misfit = MisfitText(type, ne[0], rows);
     if (sgl() && ternary && ne[0] % 128 != 0) {

@@ -1,42 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the programs that read our GGUFs cannot load or would compute wrongly: refused with the reason. Part of
-// convert.h's bodies.
+// A plan against the rules of the program that its file is for (peer_rules-impl.h). Part of convert.h's bodies.
 #ifndef WF_CONVERT_PLAN_PEER_IMPL_H_
 #define WF_CONVERT_PLAN_PEER_IMPL_H_
 
 #include <algorithm>
 #include <string>
-#include <string_view>
 
-#include "wf/base/quote.h"
 #include "wf/convert/peer_rules-impl.h"
 #include "wf/convert/plan_builder-impl.h"
 
 namespace wf::detail {
 
-inline Status RefuseFor(Peer peer, const std::string& reason) {
-  return Unsupported("--for " + std::string(kPeerNames[static_cast<size_t>(peer)]) + ": " + reason);
-}
-inline bool IsBitnet(std::string_view architecture) noexcept { return architecture.starts_with("bitnet"); }
-
 inline Status CheckPeerArchitecture(const ConvertPlan& plan) {
   const Peer peer = plan.options.peer;
-  const std::string& a = plan.config.architecture;
-  const HfExperts& x = plan.config.experts;
+  const HfConfig& c = plan.config;
   if (plan.options.outtype == OutType::kSgl) return RefuseFor(peer, "it reads GGUF files, not sgl-kernel's format");
-  const std::string why = PeerRefuses(peer, a, x.count != 0, OutTensorType(plan.options.outtype));
-  if (!why.empty()) return RefuseFor(peer, why);
-  if (x.count != 0 && x.normalise != (a != "qwen2moe")) {
-    return RefuseFor(peer, "norm_topk_prob is " + std::string(x.normalise ? "true" : "false") + ", but its graph of " +
-                               a + (x.normalise ? " never normalises" : " always normalises") +
-                               " the weights of the experts");
+  std::string why = PeerRefuses(peer, c.architecture, c.experts.count != 0, OutTensorType(plan.options.outtype));
+  if (why.empty() && c.experts.count != 0) {
+    why = PeerRefusesExpertNorm(c.architecture, "norm_topk_prob", c.experts.normalise);
   }
-  if (IsBitnet(a) && plan.config.heads * plan.config.head_dim != plan.config.embedding) {
-    return RefuseFor(peer, "its graph of " + a + " needs hidden_size = heads * head_dim; found " +
-                               std::to_string(plan.config.embedding) + " and " + std::to_string(plan.config.heads) +
-                               " * " + std::to_string(plan.config.head_dim));
-  }
-  return OkStatus();
+  if (why.empty()) why = PeerRefusesHeads(c.architecture, "hidden_size", c.embedding, c.heads, c.head_dim);
+  return why.empty() ? OkStatus() : RefuseFor(peer, why);
 }
 
 inline Status CheckPeerTypes(const ConvertPlan& plan) {
@@ -71,44 +55,22 @@ inline Status CheckPeerTypes(const ConvertPlan& plan) {
   return OkStatus();  // the tensor itself will say so
 }
 
-// Biases that a peer's graph of the architecture adds.
-inline bool PeerHasBias(Peer peer, std::string_view architecture, std::string_view tensor) noexcept {
-  if (architecture.starts_with("qwen2")) {
-    return tensor.ends_with("attn_q.bias") || tensor.ends_with("attn_k.bias") || tensor.ends_with("attn_v.bias");
-  }
-  return architecture == "llama" || (peer == Peer::kBitnetCpp && architecture == "bitnet-b1.58");
-}
-
 inline Status CheckPeerTensors(const ConvertPlan& plan) {
   const Peer peer = plan.options.peer;
-  const std::string& a = plan.config.architecture;
+  std::string why;
   for (const PlannedTensor& t : plan.tensors) {
-    const std::string what = "tensor " + Quote(t.source() != nullptr ? t.source_name() : t.name);
-    if (t.name.find(".lrc_") != std::string::npos) return RefuseFor(peer, what + ": it has no low-rank correction");
-    if (t.name.find("_norm_in.") != std::string::npos) {
-      return RefuseFor(peer, what + ": its graph of " + a + " has no norm on this projection's input");
-    }
-    if (!IsBitnet(a) && t.name.find("_sub_norm.") != std::string::npos) {
-      return RefuseFor(peer, what + ": its graph of " + a + " has no sub-norms");
-    }
-    if (t.name.ends_with(".bias") && !PeerHasBias(peer, a, t.name)) {
-      return RefuseFor(peer, what + ": its graph of " + a + " has no such bias");
-    }
-    if (t.name == "rope_freqs.weight" && a != "llama" && (a != "bitnet-b1.58" || peer == Peer::kLlamaCpp)) {
-      return RefuseFor(peer, "its graph of " + a + " has no rope_freqs (RoPE scaling llama3)");
-    }
+    why = PeerRefusesTensor(peer, plan.config.architecture, t.name, t.source() != nullptr ? t.source_name() : t.name);
+    if (!why.empty()) return RefuseFor(peer, why);
   }
-  if (plan.sub_norm_eps >= 0 && plan.sub_norm_eps != static_cast<float>(plan.config.rms_eps)) {
-    return RefuseFor(peer, "the sub-norms have epsilon " + FloatText(plan.sub_norm_eps) +
-                               ", but it uses rms_norm_eps, " + FloatText(static_cast<float>(plan.config.rms_eps)));
+  if (plan.sub_norm_eps >= 0) {
+    why = PeerRefusesSubNormEps("rms_norm_eps", plan.sub_norm_eps, static_cast<float>(plan.config.rms_eps));
   }
-  return OkStatus();
+  return why.empty() ? OkStatus() : RefuseFor(peer, why);
 }
 
 inline Status CheckPeerVocab(const ConvertPlan& plan) {
-  const Peer peer = plan.options.peer;
-  if (peer == Peer::kBitnetCpp || plan.vocab.model != "gpt2" || !plan.vocab.pre.empty()) return OkStatus();
-  return RefuseFor(peer, "the tokenizer splits words by a pattern that has no name there");
+  const std::string why = PeerRefusesTokenizer(plan.options.peer, plan.vocab.model, plan.vocab.pre);
+  return why.empty() ? OkStatus() : RefuseFor(plan.options.peer, why);
 }
 
 }  // namespace wf::detail

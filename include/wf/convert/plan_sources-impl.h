@@ -59,14 +59,6 @@ class SourceTable {
   bool Any(const F& has) const {
     return !All([&](const LayerSources& l) { return !has(l); });
   }
-  bool AnyProjection(const CheckpointTensor* ProjectionSources::*part) const {
-    return Any([&](const LayerSources& l) {
-      for (const ProjectionSources& p : l.projections) {
-        if (p.*part != nullptr) return true;
-      }
-      return false;
-    });
-  }
 
  private:
   std::string Where(const CheckpointTensor& t) const { return TensorWhere(plan_, t); }

@@ -28,14 +28,14 @@ inline Result<int32_t> FindMaskToken(const Vocab& v, const std::string& style) {
     if (lower.find("mask") == std::string::npos || (exact && !named)) continue;
     if (found >= 0 && exact == named) {
       return FormatError("tokens " + Quote(v.tokens[static_cast<size_t>(found)]) + " and " + Quote(v.tokens[i]) +
-                         " both look like the mask: choose one with --mask-token");
+                         " both look like the mask: choose one with --mask-token-id");
     }
     found = static_cast<int32_t>(i);
     exact = named;
   }
   if (found < 0) {
     return NotFound("diffusion style " + style +
-                    " needs a mask token: no mask_token_id is given and no token is named so; use --mask-token");
+                    " needs a mask token: no mask_token_id is given and no token is named so; use --mask-token-id");
   }
   return found;
 }

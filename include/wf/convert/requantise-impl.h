@@ -29,11 +29,10 @@ class RequantisePlanner {
     WF_TRY(CheckOptions());
     WF_ASSIGN(const std::string_view arch, g_.GetString("general.architecture"));
     p_.architecture = arch;
-    const bool bitnet = arch.substr(0, 6) == "bitnet";
     WF_ASSIGN(const bool flag, g_.GetBoolOr(p_.architecture + ".bitlinear", false));
-    bitlinear_ = bitnet || flag;
+    bitlinear_ = IsBitnet(arch) || flag;
     p_.add_bitlinear = !bitlinear_ && IsFloatType(o_.type);
-    WF_TRY(CheckPeer(bitnet));
+    if (o_.peer != Peer::kNone) WF_TRY(CheckPeerFile(g_, o_.peer, p_.architecture, o_.type));
     WF_TRY(FindTernary());
     WF_TRY(CheckFit());
     Ticker ticker(observer_, "analysing", work_);
@@ -73,36 +72,6 @@ class RequantisePlanner {
     return OkStatus();
   }
 
-  Status CheckPeer(bool bitnet) const {
-    if (o_.peer == Peer::kNone) return OkStatus();
-    const std::string peer = kPeerNames[static_cast<size_t>(o_.peer)];
-    if (!PeerLoads(o_.peer, o_.type) && (o_.peer != Peer::kIk || !IsI2s(o_.type))) {
-      std::string known;
-      for (const TensorType t : kRequantiseTypes) {
-        if (!PeerLoads(o_.peer, t)) continue;
-        known += known.empty() ? "" : ", ";
-        known += LowerTypeName(t);
-      }
-      return Unsupported(peer + " does not load " + LowerTypeName(o_.type) + "; it loads " + known);
-    }
-    const bool experts = std::any_of(g_.tensors().begin(), g_.tensors().end(), [](const GgufTensor& t) {
-      return t.name.find("_exps.weight") != std::string_view::npos;
-    });
-    if (const std::string why = PeerRefuses(o_.peer, p_.architecture, experts, o_.type); !why.empty()) {
-      return Unsupported("--for " + peer + ": " + why);
-    }
-    for (const GgufTensor& t : g_.tensors()) {
-      const bool sub_norm = !bitnet && t.name.find("_sub_norm") != std::string_view::npos;
-      if (!sub_norm && t.name.find("lrc_") == std::string_view::npos &&
-          t.name.find("_norm_in.") == std::string_view::npos) {
-        continue;
-      }
-      return Unsupported(peer + " does not know " + Name(t) + " in architecture " + p_.architecture +
-                         " and would not load the file");
-    }
-    return OkStatus();
-  }
-
   // Which tensors are ternary by type or, for floats, by name; and how much there is to read.
   Status FindTernary() {
     for (const GgufTensor& t : g_.tensors()) {
@@ -115,7 +84,7 @@ class RequantisePlanner {
       ternary_.push_back(&t);
       work_ += t.elements();
     }
-    if (ternary_.empty()) return Unsupported(g_.name() + ": has no ternary tensors");
+    if (ternary_.empty()) return Unsupported("has no ternary tensors");  // the caller names the file
     return OkStatus();
   }
 
@@ -221,6 +190,13 @@ class RequantisePlanner {
   Status PlanTernary(const GgufTensor& t) {
     const GgufTensor* scale_tensor = nullptr;
     WF_ASSIGN(std::vector<float> factors, Factors(t, &scale_tensor));
+    const bool experts = t.ne[2] * t.ne[3] > 1;
+    if (IsI2s(t.type) && experts && factors.empty() && LoadLe<float>(t.data + t.elements() / 4) != 1) {
+      // What Microsoft's quantiser makes of experts: one scale where there were many. No model is loaded from it
+      // either.
+      return FormatError(Name(t) + ": I2_S with experts has one scale, expected 1 beside a tensor " +
+                         Quote(ScaleName(t.name)) + "; convert the checkpoint again");
+    }
     RequantisedTensor r = Made(t, RequantiseOp::kTernary, o_.type);
     Scales scales;
     if (IsFloatType(t.type)) {
@@ -229,7 +205,7 @@ class RequantisePlanner {
     }
     const bool same = TypeOf(t) == o_.type && (o_.peer == Peer::kNone || scale_tensor == nullptr);
     if (same) {
-      if (!IsFloatType(t.type)) WF_TRY(ticker_->Add(t.elements()));
+      if (!IsFloatType(t.type)) WF_TRY(CheckCodes(t));
       Add(Made(t, RequantiseOp::kCopy, t.type));
       if (scale_tensor != nullptr) Add(Made(*scale_tensor, RequantiseOp::kCopy, scale_tensor->type));
       return OkStatus();
@@ -426,6 +402,25 @@ class RequantisePlanner {
       p->zeros += two ? 1 : 0;
     }
     return OkStatus();
+  }
+  // What is copied is read, too: a fourth code is damage but for Q2_0, and three-valued digits have none.
+  Status CheckCodes(const GgufTensor& t) {
+    constexpr TensorType kAnyCode[] = {TensorType::kQ2_0, TensorType::kTQ1_0, TensorType::kIQ1_BN};
+    if (std::find(std::begin(kAnyCode), std::end(kAnyCode), t.type) != std::end(kAnyCode)) {
+      return ticker_->Add(t.elements());
+    }
+    WF_ASSIGN(const TernaryView view, TernaryView::Open(t, TypeOf(t)));
+    const size_t k = static_cast<size_t>(view.k());
+    const auto make = [&](Piece* p) -> Status {
+      int8_t* values = p->Ternary(k);
+      for (uint64_t row = p->begin; row < p->begin + p->n; ++row) {
+        UnpackTernary(view.type(), t.data, static_cast<size_t>(row), k, values, nullptr);
+        if (*std::max_element(values, values + k) == 2) return Fourth(view, row, values);
+      }
+      return OkStatus();
+    };
+    const auto take = [&](const Piece& p) -> Status { return ticker_->Add(p.n * view.k()); };
+    return runner_.Run(t.rows(), RowsOfPiece(view), make, take);
   }
   Status Fourth(const TernaryView& view, uint64_t row, const int8_t* values) const {
     uint64_t c = 0;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "wf/base/quote.h"
+#include "wf/convert/metadata-impl.h"
 #include "wf/convert/output-impl.h"
 #include "wf/convert/pieces-impl.h"
 #include "wf/convert/requantise.h"
@@ -21,32 +22,6 @@
 
 namespace wf {
 namespace detail {
-
-// general.file_type (formats.md 2.1). Informational: no reader may trust it.
-inline uint32_t FileTypeOf(TensorType t) noexcept {
-  switch (t) {
-    case TensorType::kF32:
-      return 0;
-    case TensorType::kF16:
-      return 1;
-    case TensorType::kBF16:
-      return 32;
-    case TensorType::kTQ1_0:
-      return 36;
-    case TensorType::kTQ2_0:
-      return 37;
-    case TensorType::kQ2_0:
-      return 41;
-    case TensorType::kIQ1_BN:
-      return 136;
-    case TensorType::kIQ2_BN:
-      return 137;
-    case TensorType::kIQ2_BN_R4:
-      return 337;
-    default:
-      return 40;
-  }
-}
 
 // All that the input says but its own types, in its order.
 inline void DescribeRequantised(const RequantisePlan& plan, GgufWriter* w) {

@@ -9,7 +9,9 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -105,7 +107,12 @@ struct Engine::Impl {
       for (auto& s : ended) Retire(*s);
       ended.clear();
       for (Sequence* s : begun) s->EmitBegin();
-      if (!running.empty()) Step();
+      if (running.empty()) continue;
+      try {
+        Step();
+      } catch (const std::bad_alloc&) {
+        FailAll();
+      }
     }
   }
 
@@ -143,6 +150,17 @@ struct Engine::Impl {
   }
 
   // Frees the sequence's blocks, then tells its owner: who reacts to the last event finds the place free.
+  // A step that had no memory leaves its sequences half-way: they all end. The message is short enough to need none.
+  void FailAll() {
+    for (const std::unique_ptr<Sequence>& s : running) {
+      if (!s->ended()) {
+        s->End(FinishReason::kError, StopType::kNone, Status(ErrorCode::kOutOfMemory, "out of memory"));
+      }
+      Retire(*s);
+    }
+    running.clear();
+  }
+
   void Retire(Sequence& s) {
     for (const int32_t b : s.blocks) pool.Release(b);
     s.blocks.clear();
@@ -253,7 +271,11 @@ WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<c
   WF_ASSIGN(KvPool pool, KvPool::Create(t->kv_shape(), per_sequence * static_cast<size_t>(o.max_running)));
   auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool));
   impl->counters.kv_blocks_total = static_cast<int64_t>(impl->pool.total());
-  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+  try {
+    return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+  } catch (const std::system_error& e) {
+    return Status(ErrorCode::kOutOfMemory, std::string("cannot start the inference thread: ") + e.what());
+  }
 }
 
 WF_MODEL_INLINE Engine::~Engine() {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "wf/base/quote.h"
 #include "wf/cache/kv_pool.h"
@@ -38,8 +39,8 @@ class LinearRow {
     for (size_t i = 0; i < l_.k; ++i) floats_[i] = static_cast<float>(values_[i]) * scales_[i];
   }
   // A block of zeros may have any scale.
-  int value(size_t i) const noexcept { return scales_[i] == 0 ? 0 : values_[i]; }
-  float scale(size_t i) const noexcept { return scales_[i]; }
+  int value(size_t i) const noexcept { return scales_[i] == 0 ? 0 : (scales_[i] < 0 ? -values_[i] : values_[i]); }
+  double scale(size_t i) const noexcept { return std::fabs(static_cast<double>(scales_[i])); }
   const std::vector<float>& floats() const noexcept { return floats_; }
 
  private:
@@ -82,9 +83,30 @@ class WeightComparer {
                  {"the FFN's width", a.ffn, b.ffn},
                  {"the number of experts", a.experts, b.experts},
                  {"the experts' width", a.expert_ffn, b.expert_ffn},
-                 {"the shared expert's width", a.shared_ffn, b.shared_ffn}};
+                 {"the shared expert's width", a.shared_ffn, b.shared_ffn},
+                 {"the number of experts used", a.experts_used, b.experts_used}};
     for (const auto& s : sizes) {
       if (s.a != s.b) return Differ(s.name, std::to_string(s.a), std::to_string(s.b));
+    }
+    const struct {
+      const char* name;
+      float a, b;
+    } numbers[] = {{"the norms' epsilon", a.rms_eps, b.rms_eps},
+                   {"the sub-norms' epsilon", a.sub_norm_eps, b.sub_norm_eps},
+                   {"RoPE's base", a.rope_base, b.rope_base},
+                   {"RoPE's scale", a.rope_scale, b.rope_scale},
+                   {"the scale of attention scores", a.attention_scale, b.attention_scale},
+                   {"the scale of the experts' weights", a.expert_scale, b.expert_scale}};
+    for (const auto& n : numbers) {
+      if (n.a != n.b) return Differ(n.name, std::to_string(n.a), std::to_string(n.b));
+    }
+    if (a.activation != b.activation) {
+      return Differ("the activation", a.activation == Activation::kRelu2 ? "relu2" : "silu",
+                    b.activation == Activation::kRelu2 ? "relu2" : "silu");
+    }
+    if (a.experts != 0 && a.renormalise_experts != b.renormalise_experts) {
+      return Differ("the sum of the experts' weights", a.renormalise_experts ? "1" : "free",
+                    b.renormalise_experts ? "1" : "free");
     }
     if (a.rope != b.rope) {
       return InvalidArgument("the models cannot be compared: " + a.architecture + " and " + b.architecture +
@@ -142,7 +164,7 @@ class WeightComparer {
         Floats(ra.floats()[i], rb.floats()[i]);
         if (!a.ternary) continue;
         t.differing += ra.value(i) != rb.value(i) ? 1 : 0;
-        const double sa = std::fabs(static_cast<double>(ra.scale(i))), sb = std::fabs(static_cast<double>(rb.scale(i)));
+        const double sa = ra.scale(i), sb = rb.scale(i);
         if (ra.value(i) != 0 && rb.value(i) != 0 && sa != sb) {
           t.scale_difference = std::max(t.scale_difference, std::fabs(sa - sb) / std::max(sa, sb));
         }
@@ -192,6 +214,8 @@ class WeightComparer {
     if (!t.ternary) t.differing += fa != fb ? 1 : 0;
   }
   void End() noexcept {
+    out_.back().norm_ratio =
+        aa_ == bb_ ? 1.0 : (bb_ == 0 ? std::numeric_limits<double>::infinity() : std::sqrt(aa_ / bb_));
     out_.back().cosine = aa_ == 0 && bb_ == 0 ? 1.0 : (aa_ == 0 || bb_ == 0 ? 0.0 : ab_ / std::sqrt(aa_ * bb_));
   }
 

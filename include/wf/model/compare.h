@@ -24,6 +24,7 @@ struct TensorComparison {
   uint64_t differing = 0;       // ternary: values that are not the same; else: floats that are not the same
   double scale_difference = 0;  // ternary: largest |a - b| / max(|a|, |b|) of two scales
   double cosine = 1;            // of all values; 1 for two tensors of zeros
+  double norm_ratio = 1;        // |A| / |B|, Euclidean
   double max_difference = 0;    // |a - b|
 };
 
@@ -35,8 +36,8 @@ struct LogitComparison {
   double kl = 0;  // mean Kullback-Leibler divergence of B's distribution from A's, in nats
 };
 
-// kInvalidArgument if the models do not have the same shape, naming what differs; parts that only one of them has
-// (norms, biases, low-rank factors) too.
+// kInvalidArgument if the models do not have the same shape, epsilons, RoPE and activation, naming what differs; parts
+// that only one of them has (norms, biases, low-rank factors) too.
 Result<std::vector<TensorComparison>> CompareWeights(const Model& a, const Model& b);
 
 // Both models on the same ids (fewer than the smaller context), f32 cache.

@@ -76,6 +76,10 @@ inline Status RefuseUnsupported(const Gguf& g, const ArchKeys& keys) {
   if (window != 0 && window < context) return keys.Refuse("attention.sliding_window", "sliding-window attention");
   WF_ASSIGN(const uint64_t pooling, g.GetUintOr(keys.Name("pooling_type"), 0));
   if (pooling != 0) return keys.Refuse("pooling_type", "an embedding model");
+  WF_ASSIGN(const bool causal, g.GetBoolOr(keys.Name("attention.causal"), true));
+  if (!causal) return keys.Refuse("attention.causal", "attention that is not causal");
+  WF_ASSIGN(const double attn_factor, g.GetFloatOr(keys.Name("rope.scaling.attn_factor"), 1));
+  if (attn_factor != 1) return keys.Refuse("rope.scaling.attn_factor", "a factor of attention scores");
   WF_ASSIGN(const std::string_view scaling, g.GetStringOr(keys.Name("rope.scaling.type"), "linear"));
   if (scaling != "none" && scaling != "linear")
     return keys.Refuse("rope.scaling.type", "RoPE scaling '" + std::string(scaling) + "'");
@@ -86,6 +90,12 @@ inline Status RefuseUnsupported(const Gguf& g, const ArchKeys& keys) {
 inline Status ReadExperts(const Gguf& g, const ArchKeys& keys, const Architecture& arch, Config* c) {
   WF_ASSIGN(c->experts, keys.SizeOr("expert_count", 0, 65536, 0));
   if (c->experts == 0) return OkStatus();
+  constexpr size_t kMaxExperts = size_t{1} << 20;  // in all layers; each costs some hundred bytes
+  if (c->experts * c->layers > kMaxExperts) {
+    return LimitError(g.name() + ": " + keys.Name("expert_count") + " = " + std::to_string(c->experts) + " in " +
+                      std::to_string(c->layers) + " layers, expected at most " + std::to_string(kMaxExperts) +
+                      " in all");
+  }
   if (!arch.experts) return keys.Refuse("expert_count", "a mixture of experts in this architecture");
   WF_ASSIGN(c->experts_used, keys.Size("expert_used_count", 1, c->experts));
   WF_ASSIGN(c->expert_ffn, keys.SizeOr("expert_feed_forward_length", 1, kMaxSize,
@@ -159,6 +169,7 @@ WF_MODEL_INLINE Result<Config> ConfigFromGguf(const Gguf& g) {
   c.rope_scale = factor == 0 || scaling == "none" ? 1.0f : 1.0f / factor;
   WF_ASSIGN(c.attention_scale,
             keys.FloatOr("attention.scale", 0, 1e3, 1.0f / std::sqrt(static_cast<float>(c.head_dim))));
+  if (c.attention_scale == 0) c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));  // 0: not given
   c.rope = arch->rope;
   c.activation = arch->activation;
   WF_ASSIGN(c.bitlinear, g.GetBoolOr(keys.Name("bitlinear"), arch->bitlinear));

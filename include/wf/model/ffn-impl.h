@@ -24,8 +24,10 @@ struct ExpertChoice {
 inline void ChooseExperts(const float* p, size_t n, const Config& c, std::vector<ExpertChoice>* out) {
   out->clear();
   for (size_t i = 0; i < n; ++i) out->push_back({static_cast<uint32_t>(i), p[i]});
-  std::stable_sort(out->begin(), out->end(),
-                   [](const ExpertChoice& a, const ExpertChoice& b) { return a.weight > b.weight; });
+  std::partial_sort(out->begin(), out->begin() + static_cast<ptrdiff_t>(c.experts_used), out->end(),
+                    [](const ExpertChoice& a, const ExpertChoice& b) {
+                      return a.weight > b.weight || (a.weight == b.weight && a.expert < b.expert);
+                    });
   out->resize(c.experts_used);
   float factor = c.expert_scale;
   if (c.renormalise_experts) {

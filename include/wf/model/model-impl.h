@@ -3,6 +3,7 @@
 #ifndef WF_MODEL_MODEL_IMPL_H_
 #define WF_MODEL_MODEL_IMPL_H_
 
+#include <limits>
 #include <utility>
 
 #include "wf/model/model.h"
@@ -23,6 +24,10 @@ template <class T>
 Status ReadDefault(const Gguf& g, const char* key, std::optional<T>* out) {
   if (g.Find(key) == nullptr) return OkStatus();
   WF_ASSIGN(const double v, g.GetFloat(key));
+  if (!(v >= static_cast<double>(std::numeric_limits<T>::lowest()) &&
+        v <= static_cast<double>(std::numeric_limits<T>::max()))) {
+    return FormatError(g.name() + ": key '" + key + "' = " + std::to_string(v) + " is out of range");
+  }
   *out = static_cast<T>(v);
   return OkStatus();
 }
@@ -34,13 +39,15 @@ WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::Open(const std::stri
   return FromGguf(std::move(gguf), options);
 }
 
-WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::FromGguf(Gguf gguf, const WeightOptions& options) {
+WF_MODEL_INLINE Result<std::shared_ptr<const Model>> Model::FromGguf(Gguf gguf, const WeightOptions& options,
+                                                                     std::vector<std::string> notices) {
   std::shared_ptr<Model> m(new Model(std::move(gguf)));
   const Gguf& g = m->gguf_;
   WF_ASSIGN(m->config_, ConfigFromGguf(g));
   WF_ASSIGN(m->weights_, LoadWeights(g, m->config_, options));
   m->config_.vocab = m->weights_.embedding.rows;
-  m->notices_ = m->weights_.notices;
+  m->notices_ = std::move(notices);
+  m->notices_.insert(m->notices_.end(), m->weights_.notices.begin(), m->weights_.notices.end());
 
   WF_ASSIGN(Tokenizer tokenizer, Tokenizer::FromGguf(g));
   const Vocab& vocab = tokenizer.vocab();

@@ -34,7 +34,8 @@ class Model {
   // Opens and checks a GGUF: header, metadata, tensor shapes against the configuration, tokenizer and template.
   // Reads no weights but the scales. Errors name file, key or tensor, expected and found.
   static Result<std::shared_ptr<const Model>> Open(const std::string& path, const WeightOptions& options = {});
-  static Result<std::shared_ptr<const Model>> FromGguf(Gguf gguf, const WeightOptions& options = {});
+  static Result<std::shared_ptr<const Model>> FromGguf(
+      Gguf gguf, const WeightOptions& options = {}, std::vector<std::string> notices = {});  // come first in notices()
 
   const Gguf& gguf() const noexcept { return gguf_; }
   const Config& config() const noexcept { return config_; }

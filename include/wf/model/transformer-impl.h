@@ -219,6 +219,7 @@ WF_MODEL_INLINE Result<std::unique_ptr<Transformer>> Transformer::Create(std::sh
   WF_ASSIGN(const isa::Id id, isa.empty() ? isa::Choose(CompiledIsas()) : isa::Force(isa, CompiledIsas()));
   if (threads < 1) return InvalidArgument("threads = " + std::to_string(threads) + ", expected at least 1");
   auto impl = std::make_unique<Impl>(std::move(model), threads, kv_type, id);
+  WF_TRY(impl->pool.status());
   WF_ASSIGN(impl->selftest, RunSelfTest(*impl->model, id, kv_type));
   return std::unique_ptr<Transformer>(new Transformer(std::move(impl)));
 }

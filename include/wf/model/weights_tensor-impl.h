@@ -40,8 +40,8 @@ class TensorLoader {
 
   Status Error(const std::string& what) const { return FormatError(g_.name() + ": " + what); }
   Status Missing(const std::string& name) const { return NotFound(g_.name() + ": tensor '" + name + "' is missing"); }
-  Status NotFinite(const GgufTensor& t, float v) const {
-    return FormatError(g_.name() + ": tensor '" + std::string(t.name) + "': scale is " + std::to_string(v));
+  Status NotFinite(const GgufTensor& t, float v, const std::string& what = "scale") const {
+    return FormatError(g_.name() + ": tensor '" + std::string(t.name) + "': " + what + " is " + std::to_string(v));
   }
 
   const GgufTensor* Find(const std::string& name) {
@@ -57,13 +57,16 @@ class TensorLoader {
       return Unsupported(g_.name() + ": tensor '" + std::string(t.name) + "' has type " +
                          std::string(TensorTypeName(t.type)) + ", expected F32, F16 or BF16");
     }
-    if (type == DenseType::kF32 && reinterpret_cast<uintptr_t>(t.data) % alignof(float) == 0) {
-      return reinterpret_cast<const float*>(t.data);
+    const float* p = reinterpret_cast<const float*>(t.data);
+    if (type != DenseType::kF32 || reinterpret_cast<uintptr_t>(t.data) % alignof(float) != 0) {
+      auto copy = std::make_unique<float[]>(n);
+      DequantRow(type, t.data, 0, n, copy.get());
+      p = copy.get();
+      w_.owned.push_back(std::move(copy));
     }
-    auto copy = std::make_unique<float[]>(n);
-    DequantRow(type, t.data, 0, n, copy.get());
-    const float* p = copy.get();
-    w_.owned.push_back(std::move(copy));
+    for (size_t i = 0; i < n; ++i) {
+      if (!std::isfinite(p[i])) return NotFinite(t, p[i], n == 1 ? "scale" : "element " + std::to_string(i));
+    }
     return p;
   }
 
@@ -73,7 +76,6 @@ class TensorLoader {
       return Wrong(t, "{" + std::to_string(k) + ", " + (rows == 0 ? "vocabulary" : std::to_string(rows)) +
                           (experts == 1 ? "}" : ", " + std::to_string(experts) + "}"));
     }
-    // Kernels load elements whole; the reader holds offsets to the file's alignment, of at least 8.
     return OkStatus();
   }
 
@@ -180,7 +182,8 @@ class TensorLoader {
     return OkStatus();
   }
 
-  // A tensor that nobody asked for may be harmless, but not if it looks like a part of a layer's arithmetic.
+  // A tensor that nobody asked for may be harmless, but not one of a layer that is used, nor one that looks like a part
+  // of the arithmetic around the layers.
   Status CheckLeftovers() {
     for (const GgufTensor& t : g_.tensors()) {
       if (used_.count(t.name) != 0) continue;
@@ -188,11 +191,11 @@ class TensorLoader {
       const size_t dot = name.find('.', 4);
       const bool in_layer = name.rfind("blk.", 0) == 0 && dot != std::string::npos &&
                             std::strtoull(name.c_str() + 4, nullptr, 10) < c_.layers;
-      for (const char* part : {"norm", "bias", "scale", "lrc", "lora", "exp", "gate_inp"}) {
-        if (in_layer && name.find(part) != std::string::npos) {
-          return Unsupported(g_.name() + ": tensor '" + name + "' changes the result and is not supported");
-        }
+      bool matters = in_layer && !name.ends_with("rotary_emb.inv_freq") && !name.ends_with("attn_rot_embd.weight");
+      for (const char* part : {"norm", "bias", "scale", "lrc", "lora"}) {
+        matters = matters || (name.rfind("blk.", 0) != 0 && name.find(part) != std::string::npos);
       }
+      if (matters) return Unsupported(g_.name() + ": tensor '" + name + "' changes the result and is not supported");
       w_.notices.push_back("tensor '" + name + "' is not used");
     }
     return OkStatus();
@@ -240,7 +243,7 @@ class TensorLoader {
     }
     if (!std::isfinite(l->scale)) return NotFinite(t, l->scale);
     auto packed = std::make_unique<uint8_t[]>(n / 4);
-    PackI2s(values.get(), n, packed.get());
+    PackTernary(TensorType::kI2_S, values.get(), 1, n, 1, packed.get());
     l->type = TensorType::kI2_S;
     l->data = packed.get();
     w_.repacked.push_back(std::move(packed));

@@ -10,6 +10,7 @@
 #include "wf/base/half.h"
 #include "wf/kernels/dispatch.h"
 #include "wf/kernels/table.h"
+#include "wf/quant/pack.h"
 #include "wf/quant/ternary.h"
 
 namespace {
@@ -25,7 +26,7 @@ bool Compare(size_t k, size_t rank, uint64_t& hash) {
   for (int8_t& v : w) v = static_cast<int8_t>(static_cast<int>(Next(state) % 3) - 1);
   w.resize((w.size() + 127) / 128 * 128);
   std::vector<uint8_t> packed(w.size() / 4);
-  wf::PackI2s(w.data(), w.size(), packed.data());
+  wf::PackTernary(wf::TensorType::kI2_S, w.data(), 1, w.size(), 1, packed.data());
   std::vector<float> floats(kRows * k);
   for (size_t i = 0; i < floats.size(); ++i) floats[i] = 0.5f * static_cast<float>(w[i]);
 
