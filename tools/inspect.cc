@@ -243,9 +243,7 @@ void PrintText(const Inspection& r, bool folder) {
   }
   std::printf("\ntensors%s\n", folder ? (" that wf-convert --outtype " + r.outtype + " would write").c_str() : "");
   for (const TensorRow& t : r.tensors) {
-    std::string shape;
-    for (const uint64_t d : t.ne) shape += (shape.empty() ? "" : " x ") + std::to_string(d);
-    std::printf("  %-36s %-6s %-18s %10s  %s\n", Shown(t.name).c_str(), t.type.c_str(), shape.c_str(),
+    std::printf("  %-36s %-6s %-18s %10s  %s\n", Shown(t.name).c_str(), t.type.c_str(), wf::ShapeText(t.ne).c_str(),
                 wf::BytesText(t.bytes).c_str(), t.kernel.c_str());
   }
   std::printf("\n");
@@ -275,10 +273,8 @@ void PrintJson(const Inspection& r, bool folder) {
   for (const wf::MetadataRow& m : r.metadata) metadata[m.key] = m.value;
   json::array tensors, notices;
   for (const TensorRow& t : r.tensors) {
-    json::array ne;
-    for (const uint64_t d : t.ne) ne.emplace_back(d);
     tensors.push_back(
-        {{"name", t.name}, {"type", t.type}, {"ne", std::move(ne)}, {"bytes", t.bytes}, {"kernel", t.kernel}});
+        {{"name", t.name}, {"type", t.type}, {"ne", wf::SizesJson(t.ne)}, {"bytes", t.bytes}, {"kernel", t.kernel}});
   }
   for (const std::string& n : r.notices) notices.emplace_back(Utf8(n));
   json::object out = {{"path", Utf8(r.path)},

@@ -38,7 +38,7 @@ json::object PlanJson(const wf::RequantisePlan& plan) {
   }
   return {{"input", plan.input},
           {"architecture", plan.architecture},
-          {"type", wf::detail::LowerTypeName(plan.options.type)},
+          {"type", wf::LowerTypeName(plan.options.type)},
           {"for", wf::kPeerNames[static_cast<size_t>(plan.options.peer)]},
           {"file_bytes", plan.file_bytes},
           {"tensors", std::move(tensors)},
@@ -62,7 +62,7 @@ int Main(int argc, char** argv) {
   int threads = 0;
   bool dry_run = false, as_json = false;
   std::vector<std::string> types;
-  for (const wf::TensorType t : wf::kRequantiseTypes) types.push_back(wf::detail::LowerTypeName(t));
+  for (const wf::TensorType t : wf::kRequantiseTypes) types.push_back(wf::LowerTypeName(t));
   CLI::App app(
       "Writes a GGUF's ternary tensors in another type, losslessly; all else is copied.\n"
       "Where a type cannot hold a scale, a .scale tensor beside the weights does. Weights that are not ternary are\n"

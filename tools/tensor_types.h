@@ -14,7 +14,7 @@
 
 #include "tools/cli.h"
 #include "wf/convert/convert.h"
-#include "wf/convert/requantise_rules-impl.h"
+#include "wf/convert/requantise.h"
 #include "wf/quant/types.h"
 
 namespace wf {
@@ -26,7 +26,7 @@ inline const std::vector<std::string> kPeerFlags = {kPeerNames[1], kPeerNames[2]
 // Names that the parser has let pass; empty: absent.
 inline std::optional<TensorType> TypeOfFlag(const std::string& name) {
   for (const TensorTypeInfo& t : kTensorTypes) {
-    if (detail::LowerTypeName(t.type) == name) return t.type;
+    if (LowerTypeName(t.type) == name) return t.type;
   }
   return std::nullopt;
 }

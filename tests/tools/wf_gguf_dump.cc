@@ -7,27 +7,11 @@
 #include <string>
 #include <string_view>
 
+#include "tests/tools/dump.h"
 #include "wf/formats/gguf.h"
 
-namespace {
-
-std::string Hex(std::string_view bytes) {
-  std::string out;
-  for (const char c : bytes) {
-    const unsigned char u = static_cast<unsigned char>(c);
-    out += "0123456789abcdef"[u >> 4];
-    out += "0123456789abcdef"[u & 15];
-  }
-  return out;
-}
-
-uint64_t Fnv1a(std::string_view bytes) {
-  uint64_t h = 0xcbf29ce484222325u;
-  for (const char c : bytes) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return h;
-}
-
-}  // namespace
+using wf::test::Fnv1a;
+using wf::test::Hex;
 
 int main(int argc, char** argv) {
   if (argc != 2) {

@@ -25,6 +25,13 @@ inline constexpr TensorType kRequantiseTypes[] = {
     TensorType::kI2_S,   TensorType::kTQ1_0,     TensorType::kTQ2_0, TensorType::kQ2_0, TensorType::kIQ1_BN,
     TensorType::kIQ2_BN, TensorType::kIQ2_BN_R4, TensorType::kF32,   TensorType::kF16,  TensorType::kBF16};
 
+// The type's name as programs' flags spell it: "tq2_0".
+inline std::string LowerTypeName(TensorType t) {
+  std::string s(TensorTypeName(t));
+  for (char& c : s) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return s;
+}
+
 struct RequantiseOptions {
   TensorType type = TensorType::kI2_S;                  // one of kRequantiseTypes
   std::optional<TensorType> embedding_type, head_type;  // F32, F16, BF16, Q8_0, Q6_K, Q4_K or Q4_0; absent: copied

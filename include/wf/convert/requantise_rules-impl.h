@@ -35,12 +35,6 @@ inline std::string NeedText(Peer peer, TensorType type, const GgufTensor& t) {
   return "a multiple of 4 rows, found " + std::to_string(t.ne[1]);
 }
 
-inline std::string LowerTypeName(TensorType t) {
-  std::string s(TensorTypeName(t));
-  for (char& c : s) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return s;
-}
-
 // "blk.3.ffn_up_exps.weight": a projection's matrix, or all experts'.
 inline bool IsProjectionName(std::string_view name) noexcept {
   if (name.substr(0, 4) != "blk.") return false;
