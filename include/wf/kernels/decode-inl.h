@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packed ternary rows to one code a byte, compiled once per ISA: the fast forms of block.h's Code(), in the order of
-// the columns.
+// Packed ternary rows to one code a byte, compiled once per ISA: the fast forms of block.h's Code(), in the order that
+// the type's activations have (block.h, ActOrder).
 #if defined(WF_KERNELS_DECODE_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_DECODE_INL_H_
 #undef WF_KERNELS_DECODE_INL_H_
@@ -67,18 +67,41 @@ HWY_INLINE V MulBytes(V v, V16u even, V16u odd) {
   return hn::BitCast(d, hn::Or(low, high));
 }
 
+// The four fields of each of 64 bytes, 256 codes in the paired order of block.h; `shift` of the first segment, then in
+// steps of -2 (I2_S) or 2 (TQ2_0).
+template <int kFirst>
+HWY_INLINE void DecodePair(const uint8_t* w, uint8_t* out) {
+  constexpr int kStep = kFirst == 0 ? 2 : -2;
+  WF_UNROLL for (size_t h = 0; h < 64; h += kVecBytes) {
+    const VU8 v = hn::LoadU(DU8(), w + h);
+    hn::StoreU(Field<kFirst>(v), DU8(), out + h);
+    hn::StoreU(Field<kFirst + kStep>(v), DU8(), out + 64 + h);
+    hn::StoreU(Field<kFirst + 2 * kStep>(v), DU8(), out + 128 + h);
+    hn::StoreU(Field<kFirst + 3 * kStep>(v), DU8(), out + 192 + h);
+  }
+}
+// k % 128 == 0.
+HWY_INLINE void DecodeRow(block::I2S, const uint8_t* w, size_t k, size_t row, size_t col, size_t n, uint8_t* out) {
+  const uint8_t* b = w + (row * k + col) / 4;
+  size_t i = 0;
+  for (; i + 256 <= n; i += 256, b += 64) {
+    PrefetchAhead(b);
+    DecodePair<6>(b, out + i);
+  }
+  if (i < n) {  // a last single group
+    const hn::FixedTag<uint8_t, 32> d;
+    const auto v = hn::LoadU(d, b);
+    hn::StoreU(Field<6>(v), d, out + i);
+    hn::StoreU(Field<4>(v), d, out + i + 32);
+    hn::StoreU(Field<2>(v), d, out + i + 64);
+    hn::StoreU(Field<0>(v), d, out + i + 96);
+  }
+}
 HWY_INLINE void DecodeRow(block::TQ2_0, const uint8_t* w, size_t k, size_t row, size_t col, size_t n, uint8_t* out) {
-  const hn::FixedTag<uint8_t, 32> d;
   const uint8_t* b = block::TQ2_0::Block(w, k, row, col);
   for (size_t i = 0; i < n; i += 256, b += block::TQ2_0::kBytes) {
-    for (size_t h = 0; h < 2; ++h) {
-      const auto v = hn::LoadU(d, b + 32 * h);
-      uint8_t* o = out + i + 128 * h;
-      hn::StoreU(Field<0>(v), d, o);
-      hn::StoreU(Field<2>(v), d, o + 32);
-      hn::StoreU(Field<4>(v), d, o + 64);
-      hn::StoreU(Field<6>(v), d, o + 96);
-    }
+    PrefetchAhead(b);
+    DecodePair<0>(b, out + i);
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ternary matrix products, compiled once per ISA: tiles of R rows x T tokens, the drivers over rows and
-// tokens, and the epilogue. How a tile is computed for each block type: ternary_i2s-inl.h, ternary_float-inl.h. The
-// other packed types have a driver of their own in ternary_codes-inl.h.
+// Ternary matrix products, compiled once per ISA: which way a block type goes for how many tokens. Few tokens of I2_S
+// and TQ2_0 row by row (ternary_rows-inl.h), everything else packed through codes (ternary_codes-inl.h), weights that
+// are stored as floats by themselves (ternary_float-inl.h).
 #if defined(WF_KERNELS_TERNARY_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_TERNARY_INL_H_
 #undef WF_KERNELS_TERNARY_INL_H_
@@ -12,7 +12,7 @@
 #include "wf/kernels/lowrank-inl.h"
 #include "wf/kernels/ternary_codes-inl.h"
 #include "wf/kernels/ternary_float-inl.h"
-#include "wf/kernels/ternary_i2s-inl.h"
+#include "wf/kernels/ternary_rows-inl.h"
 #include "wf/simd/ops-inl.h"
 
 WF_BEFORE_NAMESPACE();
@@ -20,70 +20,71 @@ namespace wf::detail {
 inline namespace WF_MODE_NS {
 namespace WF_NAMESPACE {
 
-// dots[i]: sum of code * q of rows row .. row + n - 1 (n <= 4) with one token.
-template <int Rank>
-HWY_INLINE void Epilogue(const TernaryArgs& a, size_t row, size_t n, size_t t, const int32_t* dots) {
-  float add[4] = {};
-  if (Rank != 0 || a.bias != nullptr) {
-    for (size_t i = 0; i < n; ++i) add[i] = Addend<Rank>(a, a.lrc_rank, row + i, t);
-  }
-  const hn::FixedTag<float, 4> df;
-  const hn::FixedTag<int32_t, 4> di;
-  const auto v = hn::Div(hn::ConvertTo(df, hn::LoadU(di, dots)), hn::Set(df, a.act_scale[t]));
-  float y[4];
-  hn::StoreU(hn::MulAdd(v, hn::Set(df, a.w_scale), hn::LoadU(df, add)), df, y);
-  float* out = a.y + t * a.y_stride + row;
-  if (n == 4) {
-    hn::StoreU(hn::LoadU(df, y), df, out);
-  } else {
-    for (size_t i = 0; i < n; ++i) out[i] = y[i];
+// T tokens from t0 with all rows.
+template <class Block, int Rank, int T>
+HWY_INLINE void RowWiseTile(const TernaryArgs& a, size_t t0) {
+  for (size_t row = a.row_begin; row < a.row_end; row += 4) {
+    const size_t n = a.row_end - row < 4 ? a.row_end - row : 4;
+    alignas(16) int32_t dots[T][4];
+    float d[4] = {};
+    if (RowDots<Block, T>(a, row, n, t0, dots, d)) {
+      StoreOneRun<Rank, 4>(a, row, n, t0, T, d, dots[0]);
+      continue;
+    }
+    if constexpr (Block::kScaleSize != 0) {  // rows of several scales
+      CodesBuffer codes;
+      CodesDots sums;
+      CodesTile<Block, Rank>(a, row, n, t0, T, &codes, &sums);
+    }
   }
 }
-
-// One tile: R <= 4 rows from `row`, T tokens from `t`.
-template <class Block, int Rank, int R, int T>
-HWY_INLINE void Tile(const TernaryArgs& a, size_t row, size_t t) {
-  alignas(16) int32_t dots[T][4] = {};
-  TileDots<R, T>(Block(), a, row, t, dots);
-  for (int i = 0; i < T; ++i) Epilogue<Rank>(a, row, R, t + static_cast<size_t>(i), dots[i]);
+template <class Block, int Rank>
+HWY_INLINE void RowWise(const TernaryArgs& a, size_t tokens) {
+  size_t t = 0;
+  if constexpr (kFewTokens > 2) {
+    for (; t + 4 <= tokens; t += 4) RowWiseTile<Block, Rank, 4>(a, t);
+    for (; t + 3 <= tokens; t += 3) RowWiseTile<Block, Rank, 3>(a, t);
+  }
+  for (; t + 2 <= tokens; t += 2) RowWiseTile<Block, Rank, 2>(a, t);
+  for (; t < tokens; ++t) RowWiseTile<Block, Rank, 1>(a, t);
 }
 
-template <class Block, int Rank, int R>
-HWY_INLINE void TileTokens(const TernaryArgs& a, size_t row, size_t t, size_t end) {
-  constexpr int T = kTokenTile<Block>;
-  for (; t + T <= end; t += T) Tile<Block, Rank, R, T>(a, row, t);
-  for (; t < end; ++t) Tile<Block, Rank, R, 1>(a, row, t);
+// Weights stored as floats: one token and up to four rows.
+template <class Block, int Rank>
+HWY_INLINE void FloatRows(const TernaryArgs& a, size_t tokens) {
+  const float d[4] = {1, 1, 1, 1};
+  for (size_t row = a.row_begin; row < a.row_end; row += 4) {
+    const size_t n = a.row_end - row < 4 ? a.row_end - row : 4;
+    for (size_t t = 0; t < tokens; ++t) {
+      int32_t dots[4] = {};
+      for (size_t r = 0; r < n; ++r) dots[r] = FloatDot<Block>(a, row + r, t) + a.x_sum[t];
+      StoreOneRun<Rank, 4>(a, row, n, t, 1, d, dots);
+    }
+  }
 }
 
 // Never declared elsewhere: GCC takes the target of a function template from its first declaration.
 template <class Block, int Rank>
 HWY_NOINLINE void TernaryGemv(const TernaryArgs& a) noexcept {
-  if constexpr (kDecoded<Block>) {
-    TernaryCodes<Block>(a, Rank == kDynamic ? a.lrc_rank : static_cast<size_t>(Rank), 1);
+  if constexpr (kRowWise<Block>) {
+    RowWise<Block, Rank>(a, 1);
+  } else if constexpr (kDecoded<Block>) {
+    TernaryCodes<Block, Rank>(a, 1);
   } else {
-    constexpr int R = kGemvRows<Block>;
-    size_t r = a.row_begin;
-    for (; r + R <= a.row_end; r += R) Tile<Block, Rank, R, 1>(a, r, 0);
-    for (; r < a.row_end; ++r) Tile<Block, Rank, 1, 1>(a, r, 0);
+    FloatRows<Block, Rank>(a, 1);
   }
 }
 
 template <class Block, int Rank>
 HWY_NOINLINE void TernaryGemm(const TernaryArgs& a) noexcept {
+  if constexpr (kRowWise<Block>) {
+    const bool flat = block::OrderFor(Block::kType, a.k) == block::ActOrder::kFlat;
+    if (flat || a.tokens <= kFewTokens) return RowWise<Block, Rank>(a, a.tokens);
+  }
   if constexpr (kDecoded<Block>) {
-    TernaryCodes<Block>(a, Rank == kDynamic ? a.lrc_rank : static_cast<size_t>(Rank), a.tokens);
+    TernaryCodes<Block, Rank>(a, a.tokens);
   } else {
-    if (a.tokens == 1) return TernaryGemv<Block, Rank>(a);
-    constexpr int R = kGemmRows<Block>;
-    // Tokens that stay in L2 (half of 1 MiB) while all rows pass by.
-    const size_t fit = (size_t{512} << 10) / a.x_stride / kTokenTile<Block> * kTokenTile<Block>;
-    const size_t block = fit < 16 ? 16 : fit;
-    for (size_t t = 0; t < a.tokens; t += block) {
-      const size_t end = a.tokens - t < block ? a.tokens : t + block;
-      size_t r = a.row_begin;
-      for (; r + R <= a.row_end; r += R) TileTokens<Block, Rank, R>(a, r, t, end);
-      for (; r < a.row_end; ++r) TileTokens<Block, Rank, 1>(a, r, t, end);
-    }
+    FloatRows<Block, Rank>(a, a.tokens);
   }
 }
 

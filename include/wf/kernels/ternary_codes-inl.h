@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ternary products over any packed type but I2_S, compiled once per ISA: chunks of four rows are decoded to one code a
-// byte (decode-inl.h), then multiplied with up to 64 tokens. Everything but the decoding is shared by the types, so
-// that one more costs little to compile.
+// Ternary products of many tokens over any packed type, compiled once per ISA: chunks of eight rows are decoded to one
+// code a byte (decode-inl.h), then multiplied with all tokens whose activations stay in L2. Everything but the decoding
+// is shared by the types, so that one more costs little to compile.
 #if defined(WF_KERNELS_TERNARY_CODES_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_TERNARY_CODES_INL_H_
 #undef WF_KERNELS_TERNARY_CODES_INL_H_
@@ -20,18 +20,22 @@ namespace wf::detail {
 inline namespace WF_MODE_NS {
 namespace WF_NAMESPACE {
 
-// Block types that go through this file: packed ones whose activations are in natural order.
+// Block types that go through this file: the packed ones.
 template <class Block>
 inline constexpr bool kDecoded = requires {
   Block::kScaleSize;
 };
-template <>
-inline constexpr bool kDecoded<block::I2S> = false;
 
-inline constexpr size_t kCodesRows = 4;
-inline constexpr size_t kCodesChunk = 2048;  // columns: the codes of four rows stay in L1 beside some activations
+inline constexpr size_t kCodesRows = 8;      // decoded together
+inline constexpr size_t kCodesChunk = 2816;  // columns at most: eight rows of codes and some activations fit L1
 inline constexpr size_t kCodesStride = kCodesChunk + 64;  // rows not a power of two apart
-inline constexpr size_t kCodesTokens = 64;                // that share a decoding
+inline constexpr size_t kCodesTokens = 216;               // that share a decoding at most
+// Tokens side by side: 24 sums, four vectors of codes and one of activations fit 32 registers.
+#if HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2
+inline constexpr int kCodesTile = WF_ISA_VNNI ? 6 : 4;
+#else
+inline constexpr int kCodesTile = 2;
+#endif
 
 using DF4 = hn::FixedTag<float, 4>;
 using DI4 = hn::FixedTag<int32_t, 4>;
@@ -89,42 +93,52 @@ struct CodesAcc {
   }
 };
 
-// dots[t][r] += the sums of T tokens.
+// dots[t * kCodesRows + r] += the sums of four rows and T tokens.
 template <int T>
-HWY_INLINE void AddCodesTile(const uint8_t* codes, size_t n, const int8_t* x, size_t x_stride, int32_t (*dots)[4]) {
+HWY_INLINE void AddCodesTile(const uint8_t* codes, size_t n, const int8_t* x, size_t x_stride, int32_t* dots) {
   CodesAcc<T> acc;
   acc.Run(codes, n, x, x_stride);
-  for (int t = 0; t < T; ++t) {
+  WF_UNROLL for (int t = 0; t < T; ++t) {
     int32_t s[4];
     Sum4(acc.sum[0][t], acc.sum[1][t], acc.sum[2][t], acc.sum[3][t], s);
-    hn::StoreU(hn::Add(hn::LoadU(DI4(), dots[t]), hn::LoadU(DI4(), s)), DI4(), dots[t]);
+    int32_t* d = dots + static_cast<size_t>(t) * kCodesRows;
+    hn::StoreU(hn::Add(hn::LoadU(DI4(), d), hn::LoadU(DI4(), s)), DI4(), d);
   }
 }
 
 // The functions below are templates only because of the headers they live in: see TernaryGemv.
+// Four rows after the other for each tile of tokens, so that these come from L2 once.
 template <int = 0>
-HWY_NOINLINE void AddCodes(const CodesBuffer& b, size_t n, const int8_t* x, size_t x_stride, size_t tokens,
+HWY_NOINLINE void AddCodes(const CodesBuffer& b, size_t rows, size_t n, const int8_t* x, size_t x_stride, size_t tokens,
                            CodesDots* dots) {
-#if HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2
-  constexpr size_t T = 4;
-#else
-  constexpr size_t T = 2;
-#endif
+  constexpr size_t T = kCodesTile;
   size_t t = 0;
-  for (; t + T <= tokens; t += T) AddCodesTile<T>(b.code, n, x + t * x_stride, x_stride, dots->dot + t);
-  for (; t < tokens; ++t) AddCodesTile<1>(b.code, n, x + t * x_stride, x_stride, dots->dot + t);
+  const auto tile = [&]<size_t kTokens>() {
+    for (size_t r = 0; r < rows; r += 4) {
+      AddCodesTile<static_cast<int>(kTokens)>(b.code + r * kCodesStride, n, x + t * x_stride, x_stride,
+                                              &dots->dot[t][r]);
+    }
+    t += kTokens;
+  };
+  while (t + T <= tokens) tile.template operator()<T>();
+  if constexpr (T > 4) {
+    if (t + 4 <= tokens) tile.template operator()<4>();
+  }
+  if constexpr (T > 2) {
+    if (t + 2 <= tokens) tile.template operator()<2>();
+  }
+  while (t < tokens) tile.template operator()<1>();
 }
 
 // a != b, true where one is no number (Highway's Ne() differs between targets there).
 HWY_INLINE hn::Mask<DF4> Differ(hn::Vec<DF4> a, hn::Vec<DF4> b) { return hn::Not(hn::Eq(a, b)); }
 
 // What each row begins with: low-rank term and bias.
-HWY_INLINE hn::Vec<DF4> CodesAddend(const TernaryArgs& a, size_t rank, size_t row, size_t rows, size_t t) {
+template <int Rank>
+HWY_INLINE hn::Vec<DF4> CodesAddend(const TernaryArgs& a, size_t row, size_t rows, size_t t) {
   float add[4] = {};
-  if (rank != 0 || a.bias != nullptr) {
-    for (size_t i = 0; i < rows; ++i) {
-      add[i] = rank == 0 ? Addend<0>(a, rank, row + i, t) : Addend<kDynamic>(a, rank, row + i, t);
-    }
+  if (Rank != 0 || a.bias != nullptr) {
+    for (size_t i = 0; i < rows; ++i) add[i] = Addend<Rank>(a, a.lrc_rank, row + i, t);
   }
   return hn::LoadU(DF4(), add);
 }
@@ -142,15 +156,15 @@ HWY_INLINE hn::Vec<DF4> AddRun(const TernaryArgs& a, size_t t, hn::Vec<DI4> dot,
   return hn::IfThenElse(rows, hn::MulAdd(v, hn::Mul(d, hn::Set(DF4(), a.w_scale)), y), y);
 }
 
-// Rows of one run at most: d is 0 for those that have none.
-template <int = 0>
-HWY_NOINLINE void StoreOneRun(const TernaryArgs& a, size_t rank, size_t row, size_t rows, size_t t0, size_t tokens,
-                              const float* d, const CodesDots& dots) {
+// Up to four rows of one run at most: d is 0 for those that have none; dots: kStride a token.
+template <int Rank, size_t kStride>
+HWY_INLINE void StoreOneRun(const TernaryArgs& a, size_t row, size_t rows, size_t t0, size_t tokens, const float* d,
+                            const int32_t* dots) {
   const auto d4 = hn::LoadU(DF4(), d);
   const auto run = Differ(d4, hn::Zero(DF4()));
-  for (size_t i = 0; i < tokens; ++i) {
-    const auto dot = hn::Sub(hn::LoadU(DI4(), dots.dot[i]), hn::Set(DI4(), a.x_sum[t0 + i]));
-    StoreCodes(a, row, rows, t0 + i, AddRun(a, t0 + i, dot, d4, run, CodesAddend(a, rank, row, rows, t0 + i)));
+  for (size_t i = 0; i < tokens; ++i, dots += kStride) {
+    const auto dot = hn::Sub(hn::LoadU(DI4(), dots), hn::Set(DI4(), a.x_sum[t0 + i]));
+    StoreCodes(a, row, rows, t0 + i, AddRun(a, t0 + i, dot, d4, run, CodesAddend<Rank>(a, row, rows, t0 + i)));
   }
 }
 
@@ -196,10 +210,10 @@ HWY_INLINE bool OneScale(const uint8_t* w, size_t k, size_t row, float* d, bool*
 // blocks of scale 0 get the code of weight 0.
 template <class Block>
 HWY_INLINE void DecodeChunk(const TernaryArgs& a, size_t row, size_t rows, size_t col, size_t n, bool blank,
-                            CodesBuffer* b) {
+                            uint8_t* codes) {
   const uint8_t* w = static_cast<const uint8_t*>(a.w);
   for (size_t r = 0; r < rows; ++r) {
-    uint8_t* out = b->code + r * kCodesStride;
+    uint8_t* out = codes + r * kCodesStride;
     DecodeRow(Block(), w, a.k, row + r, col, n, out);
     if (n % 64 != 0) std::memset(out + n, 0, 64 - n % 64);
     if constexpr (Block::kScaleSize != 0) {
@@ -213,18 +227,20 @@ HWY_INLINE void DecodeChunk(const TernaryArgs& a, size_t row, size_t rows, size_
 
 // --- rows of several runs -----------------------------------------------------------------------------------
 
-// State of the four rows: the scale of the open run of each (0: none yet), and for each token its sum and y.
+inline constexpr size_t kRunsTokens = 32;
+
+// State of four rows: the scale of the open run of each (0: none yet), and for each token its sum and y.
 struct CodesRuns {
   alignas(16) float d[4] = {};
-  CodesDots dots;
-  alignas(16) float y[kCodesTokens][4];
+  alignas(16) int32_t dot[kRunsTokens][4];
+  alignas(16) float y[kRunsTokens][4];
 };
 
 // Adds the runs of the rows in `rows` to y of token i and begins new ones.
 HWY_INLINE void CloseRun(const TernaryArgs& a, size_t t, hn::Mask<DF4> rows, CodesRuns* s, size_t i) {
-  const auto dot = hn::Load(DI4(), s->dots.dot[i]);
+  const auto dot = hn::Load(DI4(), s->dot[i]);
   hn::Store(AddRun(a, t, dot, hn::Load(DF4(), s->d), rows, hn::Load(DF4(), s->y[i])), DF4(), s->y[i]);
-  hn::Store(hn::IfThenZeroElse(hn::RebindMask(DI4(), rows), dot), DI4(), s->dots.dot[i]);
+  hn::Store(hn::IfThenZeroElse(hn::RebindMask(DI4(), rows), dot), DI4(), s->dot[i]);
 }
 
 // One scale block of n columns: next is its scale in each row, 0 where the row skips it (its codes are 1 then).
@@ -253,21 +269,22 @@ HWY_INLINE void AddBlock(const TernaryArgs& a, const uint8_t* codes, size_t col,
     }
     int32_t out[4];
     Sum4(sum[0], sum[1], sum[2], sum[3], out);
-    hn::Store(hn::Add(hn::Load(DI4(), s->dots.dot[i]), hn::LoadU(DI4(), out)), DI4(), s->dots.dot[i]);
+    hn::Store(hn::Add(hn::Load(DI4(), s->dot[i]), hn::LoadU(DI4(), out)), DI4(), s->dot[i]);
   }
 }
 
-template <class Block>
-HWY_NOINLINE void TernaryRuns(const TernaryArgs& a, size_t rank, size_t row, size_t rows, size_t t0, size_t tokens,
-                              CodesBuffer* b) {
+template <class Block, int Rank>
+HWY_NOINLINE void TernaryRuns(const TernaryArgs& a, size_t row, size_t rows, size_t t0, size_t tokens, CodesBuffer* b) {
   CodesRuns s;
   for (size_t i = 0; i < tokens; ++i) {
-    hn::Store(hn::Zero(DI4()), DI4(), s.dots.dot[i]);
-    hn::Store(CodesAddend(a, rank, row, rows, t0 + i), DF4(), s.y[i]);
+    hn::Store(hn::Zero(DI4()), DI4(), s.dot[i]);
+    hn::Store(CodesAddend<Rank>(a, row, rows, t0 + i), DF4(), s.y[i]);
   }
-  for (size_t col = 0; col < a.k; col += kCodesChunk) {
-    const size_t n = a.k - col < kCodesChunk ? a.k - col : kCodesChunk;
-    DecodeChunk<Block>(a, row, rows, col, n, true, b);
+  for (size_t r = rows; r < 4; ++r) std::memset(b->code + r * kCodesStride, 0, kCodesChunk);
+  const size_t chunk = kCodesChunk / Block::kScaleSize * Block::kScaleSize;
+  for (size_t col = 0; col < a.k; col += chunk) {
+    const size_t n = a.k - col < chunk ? a.k - col : chunk;
+    DecodeChunk<Block>(a, row, rows, col, n, true, b->code);
     for (size_t c = 0; c < n; c += Block::kScaleSize) {
       uint64_t next = 0;  // put together in a register: stores would be read back too early
       for (size_t r = 0; r < rows; ++r) {
@@ -285,33 +302,52 @@ HWY_NOINLINE void TernaryRuns(const TernaryArgs& a, size_t rank, size_t row, siz
 
 // --- the product --------------------------------------------------------------------------------------------
 
-template <class Block>
-HWY_NOINLINE void TernaryCodes(const TernaryArgs& a, size_t rank, size_t all_tokens) noexcept {
-  CodesBuffer codes;
-  CodesDots dots;
-  for (size_t t0 = 0; t0 < all_tokens; t0 += kCodesTokens) {
-    const size_t tokens = all_tokens - t0 < kCodesTokens ? all_tokens - t0 : kCodesTokens;
-    for (size_t row = a.row_begin; row < a.row_end; row += kCodesRows) {
-      const size_t rows = a.row_end - row < kCodesRows ? a.row_end - row : kCodesRows;
-      if (rows < kCodesRows) std::memset(codes.code + rows * kCodesStride, 0, (kCodesRows - rows) * kCodesStride);
-      float d[4] = {};
-      bool one = true, zeros = false;
-      for (size_t r = 0; r < rows; ++r) {
-        one = OneScale<Block>(static_cast<const uint8_t*>(a.w), a.k, row + r, &d[r], &zeros) && one;
-      }
-      if constexpr (Block::kScaleSize != 0) {
-        if (!one) {
-          TernaryRuns<Block>(a, rank, row, rows, t0, tokens, &codes);
-          continue;
+// Up to kCodesRows rows and kCodesTokens tokens. Rows of several runs go four at a time another way.
+template <class Block, int Rank>
+HWY_NOINLINE void CodesTile(const TernaryArgs& a, size_t row, size_t rows, size_t t0, size_t tokens, CodesBuffer* codes,
+                            CodesDots* dots) {
+  float d[kCodesRows] = {};
+  bool one = true, zeros = false;
+  for (size_t r = 0; r < rows; ++r) {
+    one = OneScale<Block>(static_cast<const uint8_t*>(a.w), a.k, row + r, &d[r], &zeros) && one;
+  }
+  if constexpr (Block::kScaleSize != 0) {
+    if (!one) {
+      for (size_t r = 0; r < rows; r += 4) {
+        for (size_t t = 0; t < tokens; t += kRunsTokens) {
+          TernaryRuns<Block, Rank>(a, row + r, rows - r < 4 ? rows - r : 4, t0 + t,
+                                   tokens - t < kRunsTokens ? tokens - t : kRunsTokens, codes);
         }
       }
-      for (size_t i = 0; i < tokens; ++i) hn::Store(hn::Zero(DI4()), DI4(), dots.dot[i]);
-      for (size_t col = 0; col < a.k; col += kCodesChunk) {
-        const size_t n = a.k - col < kCodesChunk ? a.k - col : kCodesChunk;
-        DecodeChunk<Block>(a, row, rows, col, n, zeros, &codes);
-        AddCodes(codes, (n + 63) / 64 * 64, a.x + t0 * a.x_stride + col, a.x_stride, tokens, &dots);
-      }
-      StoreOneRun(a, rank, row, rows, t0, tokens, d, dots);
+      return;
+    }
+  }
+  std::memset(dots->dot, 0, tokens * sizeof(dots->dot[0]));
+  for (size_t r = rows; r % 4 != 0; ++r) std::memset(codes->code + r * kCodesStride, 0, kCodesStride);
+  // Chunks of one size, so that the last is no short one.
+  const size_t chunks = (a.k + kCodesChunk - 1) / kCodesChunk, chunk = ((a.k + chunks - 1) / chunks + 255) / 256 * 256;
+  for (size_t col = 0; col < a.k; col += chunk) {
+    const size_t n = a.k - col < chunk ? a.k - col : chunk;
+    DecodeChunk<Block>(a, row, rows, col, n, zeros, codes->code);
+    AddCodes(*codes, rows, (n + 63) / 64 * 64, a.x + t0 * a.x_stride + col, a.x_stride, tokens, dots);
+  }
+  for (size_t r = 0; r < rows; r += 4) {
+    StoreOneRun<Rank, kCodesRows>(a, row + r, rows - r < 4 ? rows - r : 4, t0, tokens, d + r, &dots->dot[0][r]);
+  }
+}
+
+template <class Block, int Rank>
+HWY_NOINLINE void TernaryCodes(const TernaryArgs& a, size_t all_tokens) noexcept {
+  CodesBuffer codes;
+  CodesDots dots;
+  // Tokens whose activations stay in half of 1 MiB of L2 while all rows pass by, in whole tiles.
+  const size_t fit = (size_t{512} << 10) / a.x_stride / 12 * 12;
+  const size_t block = fit < 24 ? 24 : fit < kCodesTokens ? fit : kCodesTokens;
+  for (size_t t0 = 0; t0 < all_tokens; t0 += block) {
+    const size_t tokens = all_tokens - t0 < block ? all_tokens - t0 : block;
+    for (size_t row = a.row_begin; row < a.row_end; row += kCodesRows) {
+      const size_t rows = a.row_end - row < kCodesRows ? a.row_end - row : kCodesRows;
+      CodesTile<Block, Rank>(a, row, rows, t0, tokens, &codes, &dots);
     }
   }
 }

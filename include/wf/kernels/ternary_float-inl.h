@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tiles over ternary weights that are stored as floats {-s, 0, s}, compiled once per ISA: only signs and zeros
+// Rows of ternary weights that are stored as floats {-s, 0, s}, compiled once per ISA: only signs and zeros
 // of the stored words are looked at, so the sum is the exact integer of the packed types. Not a speed path.
 #if defined(WF_KERNELS_TERNARY_FLOAT_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_TERNARY_FLOAT_INL_H_
@@ -51,13 +51,9 @@ HWY_INLINE int32_t SignDot(const Word* w, const int8_t* x, size_t k) {
   return hn::GetLane(hn::SumOfLanes(d, acc));
 }
 
-template <int R, int T, class Block>
-HWY_INLINE void TileDots(Block, const TernaryArgs& a, size_t row, size_t t, int32_t (&dots)[T][4]) {
-  using Word = typename Block::Word;
-  for (int r = 0; r < R; ++r) {
-    const Word* w = static_cast<const Word*>(a.w) + (row + static_cast<size_t>(r)) * a.k;
-    for (int i = 0; i < T; ++i) dots[i][r] = SignDot(w, a.x + (t + static_cast<size_t>(i)) * a.x_stride, a.k);
-  }
+template <class Block>
+HWY_INLINE int32_t FloatDot(const TernaryArgs& a, size_t row, size_t t) {
+  return SignDot(static_cast<const typename Block::Word*>(a.w) + row * a.k, a.x + t * a.x_stride, a.k);
 }
 
 }  // namespace WF_NAMESPACE

@@ -181,14 +181,15 @@ struct BF16 {
 
 // --- activation order -------------------------------------------------------------------------------------
 // Natural: x[k] at k. Used by all others.
-// Paired (I2_S, K % 128 == 0): groups of 128 go in pairs, so that one 64-byte load of packed weights (two
-//   groups) meets one 64-byte load of activations. Segment s (0..3: the bit field at shift 6 - 2s) of groups
+// Paired (I2_S with K % 128 == 0, TQ2_0): groups of 128 go in pairs, so that one 64-byte load of packed weights (two
+//   groups) meets one 64-byte load of activations. Segment s (0..3: the bit field at shift 6 - 2s, TQ2_0: 2s) of groups
 //   2p and 2p+1 lie side by side at 256p + 64s; a last single group keeps its natural order.
 // Flat (I2_S, other K): a row may begin inside a group, so activations stay in natural order with kSize zeros
 //   before and after: a kernel walks whole groups and the zeros silence the neighbours' weights.
 enum class ActOrder : uint8_t { kNatural, kPaired, kFlat };
 
 inline constexpr ActOrder OrderFor(TensorType type, size_t k) noexcept {
+  if (type == TensorType::kTQ2_0) return ActOrder::kPaired;
   if (type != TensorType::kI2_S) return ActOrder::kNatural;
   return k % I2S::kSize == 0 ? ActOrder::kPaired : ActOrder::kFlat;
 }

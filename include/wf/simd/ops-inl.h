@@ -15,8 +15,10 @@
 
 #if defined(__clang__)
 #define WF_UNROLL _Pragma("clang loop unroll(full)")
+#define WF_NO_UNROLL _Pragma("clang loop unroll(disable)")
 #else
 #define WF_UNROLL _Pragma("GCC unroll 16")
+#define WF_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 
 WF_BEFORE_NAMESPACE();
@@ -196,17 +198,23 @@ using DI32 = hn::FixedTag<int32_t, kVecBytes / 4>;
 using VU8 = hn::Vec<DU8>;
 using VI8 = hn::Vec<DI8>;
 
+// --- memory ----------------------------------------------------------------------------------------------------
+// How far ahead of its use a line of weights is asked for. Measured: a walk over one row at a time reaches the bandwidth
+// of plain reads from 8 KiB on; without it, or with rows side by side, about half (docs/benchmarks.md).
+inline constexpr size_t kAhead = 8192;
+HWY_INLINE void PrefetchAhead(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p + kAhead), _MM_HINT_T0); }
+
 // --- u8 x i8 -> i32: acc + a[4i..4i+3] . b[4i..4i+3] in each 32-bit lane ------------------------------------
 #if WF_ISA_VNNI
+// As assembly: GCC 12 moves the accumulators of the builtin between registers, two moves for each product.
 template <class V8, class I8, class V32>
 HWY_INLINE V32 Dot4(V8 a, I8 b, V32 acc) {
-#if WF_ISA_VNNI == 3
-  return V32{_mm512_dpbusd_epi32(acc.raw, a.raw, b.raw)};
-#elif WF_ISA_VNNI == 2
-  return V32{_mm256_dpbusd_epi32(acc.raw, a.raw, b.raw)};
+#if WF_ISA_VNNI == 1
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc.raw) : "x"(a.raw), "x"(b.raw));
 #else
-  return V32{_mm256_dpbusd_avx_epi32(acc.raw, a.raw, b.raw)};
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc.raw) : "v"(a.raw), "v"(b.raw));
 #endif
+  return acc;
 }
 #else
 // Pairs to i16. Codes are 0..3, so a pair is at most 2 * 3 * 128 = 768 and 42 of them fit an i16.
