@@ -20,33 +20,31 @@ namespace wf::detail {
 inline namespace WF_MODE_NS {
 namespace WF_NAMESPACE {
 
-// T tokens from t0 with all rows.
+// Four rows and T tokens from t.
 template <class Block, int Rank, int T>
-HWY_INLINE void RowWiseTile(const TernaryArgs& a, size_t t0) {
-  for (size_t row = a.row_begin; row < a.row_end; row += 4) {
-    const size_t n = a.row_end - row < 4 ? a.row_end - row : 4;
-    alignas(16) int32_t dots[T][4];
-    float d[4] = {};
-    if (RowDots<Block, T>(a, row, n, t0, dots, d)) {
-      StoreOneRun<Rank, 4>(a, row, n, t0, T, d, dots[0]);
-      continue;
-    }
-    if constexpr (Block::kScaleSize != 0) {  // rows of several scales
-      CodesBuffer codes;
-      CodesDots sums;
-      CodesTile<Block, Rank>(a, row, n, t0, T, &codes, &sums);
-    }
+HWY_INLINE void RowWiseTile(const TernaryArgs& a, size_t row, size_t n, size_t t) {
+  alignas(16) int32_t dots[T][4];
+  float d[4] = {};
+  if (RowDots<Block, T>(a, row, n, t, dots, d)) {
+    StoreOneRun<Rank, 4>(a, row, n, t, T, d, dots[0]);
+  } else if constexpr (Block::kScaleSize != 0) {  // rows of several scales
+    CodesBuffer codes;
+    CodesDots sums;
+    CodesTile<Block, Rank>(a, row, n, t, T, &codes, &sums);
   }
 }
 template <class Block, int Rank>
 HWY_INLINE void RowWise(const TernaryArgs& a, size_t tokens) {
-  size_t t = 0;
-  if constexpr (kFewTokens > 2) {
-    for (; t + 4 <= tokens; t += 4) RowWiseTile<Block, Rank, 4>(a, t);
-    for (; t + 3 <= tokens; t += 3) RowWiseTile<Block, Rank, 3>(a, t);
+  for (size_t row = a.row_begin; row < a.row_end; row += 4) {
+    const size_t n = a.row_end - row < 4 ? a.row_end - row : 4;
+    size_t t = 0;
+    if constexpr (kRowTile == 4) {
+      for (; t + 4 <= tokens; t += 4) RowWiseTile<Block, Rank, 4>(a, row, n, t);
+      for (; t + 3 <= tokens; t += 3) RowWiseTile<Block, Rank, 3>(a, row, n, t);
+    }
+    for (; t + 2 <= tokens; t += 2) RowWiseTile<Block, Rank, 2>(a, row, n, t);
+    for (; t < tokens; ++t) RowWiseTile<Block, Rank, 1>(a, row, n, t);
   }
-  for (; t + 2 <= tokens; t += 2) RowWiseTile<Block, Rank, 2>(a, t);
-  for (; t < tokens; ++t) RowWiseTile<Block, Rank, 1>(a, t);
 }
 
 // Weights stored as floats: one token and up to four rows.
@@ -79,7 +77,7 @@ template <class Block, int Rank>
 HWY_NOINLINE void TernaryGemm(const TernaryArgs& a) noexcept {
   if constexpr (kRowWise<Block>) {
     const bool flat = block::OrderFor(Block::kType, a.k) == block::ActOrder::kFlat;
-    if (flat || a.tokens <= kFewTokens) return RowWise<Block, Rank>(a, a.tokens);
+    if (flat || a.tokens <= kRowTokens) return RowWise<Block, Rank>(a, a.tokens);
   }
   if constexpr (kDecoded<Block>) {
     TernaryCodes<Block, Rank>(a, a.tokens);
