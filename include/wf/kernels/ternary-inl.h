@@ -13,6 +13,7 @@
 #include "wf/kernels/ternary_codes-inl.h"
 #include "wf/kernels/ternary_float-inl.h"
 #include "wf/kernels/ternary_i2s-inl.h"
+#include "wf/kernels/ternary_trits-inl.h"
 #include "wf/simd/ops-inl.h"
 
 WF_BEFORE_NAMESPACE();
@@ -58,7 +59,9 @@ HWY_INLINE void TileTokens(const TernaryArgs& a, size_t row, size_t t, size_t en
 // Never declared elsewhere: GCC takes the target of a function template from its first declaration.
 template <class Block, int Rank>
 HWY_NOINLINE void TernaryGemv(const TernaryArgs& a) noexcept {
-  if constexpr (kDecoded<Block>) {
+  if constexpr (kTrits<Block>) {
+    TritsGemv<Block>(a, Rank == kDynamic ? a.lrc_rank : static_cast<size_t>(Rank));
+  } else if constexpr (kDecoded<Block>) {
     TernaryCodes<Block>(a, Rank == kDynamic ? a.lrc_rank : static_cast<size_t>(Rank), 1);
   } else {
     constexpr int R = kGemvRows<Block>;

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of the types with five base-3 digits a byte with one token, compiled once per ISA: the packed bytes are
+// multiplied as they stream past, nothing is decoded to memory. A row is taken as a string of bytes, whatever they mean:
+// the activations are laid out so that those of digit n of byte p lie at p of string n, with zeros where the byte has no
+// such digit (or is a scale, or the next row's). Many tokens: ternary_codes-inl.h.
+#if defined(WF_KERNELS_TERNARY_TRITS_INL_H_) == defined(WF_TARGET_TOGGLE)
+#ifdef WF_KERNELS_TERNARY_TRITS_INL_H_
+#undef WF_KERNELS_TERNARY_TRITS_INL_H_
+#else
+#define WF_KERNELS_TERNARY_TRITS_INL_H_
+#endif
+#include <cstring>
+
+#include "wf/kernels/decode-inl.h"
+#include "wf/kernels/kernels.h"
+#include "wf/kernels/ternary_codes-inl.h"
+#include "wf/simd/ops-inl.h"
+
+WF_BEFORE_NAMESPACE();
+namespace wf::detail {
+inline namespace WF_MODE_NS {
+namespace WF_NAMESPACE {
+
+// Block types that go through this file for one token.
+template <class Block>
+inline constexpr bool kTrits = Block::kType == TensorType::kTQ1_0 || Block::kType == TensorType::kIQ1_BN;
+
+// Bytes of the longest row's digits, and from one string of activations to the next: whole vectors, one to spare, and
+// no multiple of the page, where strings would share the sets of the cache.
+inline constexpr size_t kTritsBytes = kMaxTernaryK / block::TQ1_0::kSize * block::TQ1_0::kBytes;
+static_assert(kTritsBytes >= kMaxTernaryK / block::IQ1_BN::kSize * block::IQ1_BN::kBytes);
+inline constexpr size_t kTritsStride = (kTritsBytes + 127) / 64 * 64;
+static_assert(kTritsStride % 4096 >= 1024 && kTritsStride % 4096 <= 3072);
+
+struct TritsX {
+  alignas(64) int8_t x[5 * kTritsStride];
+};
+
+// --- activations as strings -------------------------------------------------------------------------------------
+
+// Each block's part is stored with a few zeros too many, which the next block overwrites.
+HWY_INLINE void SpreadX(block::TQ1_0, const int8_t* x, size_t k, TritsX* out) {
+  const hn::FixedTag<int8_t, 32> d;
+  const hn::FixedTag<int8_t, 16> half;
+  int8_t* o = out->x;
+  for (size_t c = 0; c < k; c += 256, o += block::TQ1_0::kBytes) {
+    WF_UNROLL for (size_t n = 0; n < 5; ++n) {
+      hn::StoreU(hn::LoadU(d, x + c + 32 * n), d, o + n * kTritsStride);
+      hn::StoreU(hn::LoadU(half, x + c + 160 + 16 * n), half, o + n * kTritsStride + 32);
+      uint32_t four = 0;
+      if (n < 4) std::memcpy(&four, x + c + 240 + 4 * n, 4);
+      const uint64_t last = four;
+      std::memcpy(o + n * kTritsStride + 48, &last, 8);
+    }
+  }
+}
+
+// From which of 16 columns, quarter q of a block of IQ1_BN, each byte takes its digit n: 0x80, a zero, if from none.
+struct alignas(16) Iq1BnSpread {
+  uint8_t from[5][4][16];
+};
+inline constexpr Iq1BnSpread kIq1BnSpread = [] {
+  Iq1BnSpread s{};
+  for (size_t n = 0; n < 5; ++n) {
+    for (size_t q = 0; q < 4; ++q) {
+      for (uint8_t& f : s.from[n][q]) f = 0x80;
+      for (size_t g = 0; g < 3; ++g) s.from[n][q][3 * q + g] = static_cast<uint8_t>(5 * g + 4 - n);
+      if (q + n == 4) s.from[n][q][12] = 15;
+    }
+  }
+  return s;
+}();
+
+HWY_INLINE void SpreadX(block::IQ1_BN, const int8_t* x, size_t k, TritsX* out) {
+  const hn::FixedTag<int8_t, 16> d;
+  int8_t* o = out->x;
+  for (size_t c = 0; c < k; c += 64, o += block::IQ1_BN::kBytes) {
+    WF_UNROLL for (size_t n = 0; n < 5; ++n) {
+      auto v = hn::Zero(d);
+      WF_UNROLL for (size_t q = 0; q < 4; ++q) {
+        const auto from = hn::BitCast(d, hn::Load(hn::FixedTag<uint8_t, 16>(), kIq1BnSpread.from[n][q]));
+        v = hn::Or(v, hn::TableLookupBytesOr0(hn::LoadU(d, x + c + 16 * q), from));
+      }
+      hn::StoreU(v, d, o + n * kTritsStride);
+    }
+  }
+}
+
+// --- one row ----------------------------------------------------------------------------------------------------
+
+// Sums of digit * activation over a row.
+struct TritsAcc {
+#if WF_ISA_VNNI
+  // Digits are never taken out. With v[0] the byte and v[n + 1] = 3 v[n] mod 256, digit n is (3 v[n] - v[n + 1]) / 256,
+  // so two products of whole bytes do: sum x[n] v[n] and sum x[n] v[n + 1]. Exact modulo 2^32, and each lane's result
+  // is a multiple of 256 within 32 bits: 256 * 2 * 128 * 20 * (kTritsStride / 32) < 2^31.
+  hn::Vec<DI32> here[5], next[5];
+
+  HWY_INLINE void Clear() {
+    WF_UNROLL for (int n = 0; n < 5; ++n) here[n] = next[n] = hn::Zero(DI32());
+  }
+  HWY_INLINE void Flush() {}
+  HWY_INLINE void Step(VU8 v, const int8_t* x) {
+    WF_UNROLL for (size_t n = 0; n < 5; ++n) {
+      const VI8 q = hn::Load(DI8(), x + n * kTritsStride);
+      here[n] = Dot4(v, q, here[n]);
+      v = hn::Add(v, hn::Add(v, v));
+      next[n] = Dot4(v, q, next[n]);
+    }
+  }
+  HWY_INLINE hn::Vec<DI32> Total() {
+    WF_UNROLL for (int n = 1; n < 5; ++n) {
+      here[0] = hn::Add(here[0], here[n]);
+      next[0] = hn::Add(next[0], next[n]);
+    }
+    return hn::ShiftRight<8>(hn::Sub(hn::Add(here[0], hn::Add(here[0], here[0])), next[0]));
+  }
+#else
+  // Pairs of whole bytes times activations would not fit i16, so digits are taken out.
+  hn::Vec<DI32> sum;
+  hn::Vec<DI16> part;  // at most kTritsFlush steps of five pairs: 12 * 5 * 512 < 32768
+
+  HWY_INLINE void Clear() {
+    sum = hn::Zero(DI32());
+    part = hn::Zero(DI16());
+  }
+  HWY_INLINE void Flush() {
+    sum = Widen2(part, sum);
+    part = hn::Zero(DI16());
+  }
+  HWY_INLINE void Step(VU8 v, const int8_t* x) {
+#if HWY_TARGET <= HWY_AVX3
+    WF_UNROLL for (size_t n = 0; n < 5; ++n) {
+      part = hn::Add(part, Dot2(Digit(v), hn::Load(DI8(), x + n * kTritsStride)));
+      v = hn::Add(v, hn::Add(v, v));
+    }
+#else
+    // Signed comparisons of v - 128 with the bounds of the digits, 86 and 171; 3 (v - 128) = 3 v - 128 modulo 256.
+    VI8 s = hn::BitCast(DI8(), hn::Xor(v, hn::Set(DU8(), uint8_t{0x80})));
+    WF_UNROLL for (size_t n = 0; n < 5; ++n) {
+      const VI8 minus = hn::Add(hn::VecFromMask(DI8(), hn::Gt(s, hn::Set(DI8(), int8_t{-43}))),
+                                hn::VecFromMask(DI8(), hn::Gt(s, hn::Set(DI8(), int8_t{42}))));
+      part = hn::Add(part, Dot2(hn::BitCast(DU8(), hn::Abs(minus)), hn::Load(DI8(), x + n * kTritsStride)));
+      s = hn::Add(s, hn::Add(s, s));
+    }
+#endif
+  }
+  HWY_INLINE hn::Vec<DI32> Total() { return sum; }
+#endif
+};
+inline constexpr size_t kTritsFlush = WF_ISA_VNNI ? ~size_t{0} : 12 * kVecBytes;  // bytes
+inline constexpr size_t kTritsAhead = 8192;  // bytes: what keeps one core's reads from memory going
+
+// `bytes` of digits at w; bytes before `end` may be read.
+HWY_INLINE hn::Vec<DI32> TritsRow(const uint8_t* w, size_t bytes, const uint8_t* end, const TritsX& x) {
+  TritsAcc acc;
+  acc.Clear();
+  const size_t padded = (bytes + kVecBytes - 1) / kVecBytes * kVecBytes;
+  const size_t whole = static_cast<size_t>(end - w) >= padded ? padded : padded - kVecBytes;
+  for (size_t i = 0; i < whole;) {
+    const size_t stop = whole - i < kTritsFlush ? whole : i + kTritsFlush;
+    for (; i < stop; i += kVecBytes) {
+      __builtin_prefetch(w + i + kTritsAhead);
+      acc.Step(hn::LoadU(DU8(), w + i), x.x + i);
+    }
+    acc.Flush();
+  }
+  if (whole < bytes) {
+    alignas(64) uint8_t last[kVecBytes] = {};
+    std::memcpy(last, w + whole, bytes - whole);
+    acc.Step(hn::Load(DU8(), last), x.x + whole);
+    acc.Flush();
+  }
+  return acc.Total();
+}
+
+// --- the product ------------------------------------------------------------------------------------------------
+
+// Never declared elsewhere: see TernaryGemv.
+template <class Block>
+HWY_NOINLINE void TritsGemv(const TernaryArgs& a, size_t rank) noexcept {
+  constexpr size_t kHeader = Block::kScaleSize == 0 ? 2 : 0;
+  const size_t bytes = a.k / Block::kSize * Block::kBytes;
+  const size_t row_bytes = kHeader + bytes;
+  const uint8_t* w = static_cast<const uint8_t*>(a.w);
+  const uint8_t* end = w + a.row_end * row_bytes;
+  TritsX x;
+  SpreadX(Block(), a.x, a.k, &x);
+  WF_UNROLL for (size_t n = 0; n < 5; ++n) std::memset(x.x + n * kTritsStride + bytes, 0, 64);
+  CodesDots dots;
+  for (size_t row = a.row_begin; row < a.row_end; row += 4) {
+    const size_t rows = a.row_end - row < 4 ? a.row_end - row : 4;
+    float d[4] = {};
+    bool one = true, zeros = false;
+    for (size_t r = 0; r < rows; ++r) one = OneScale<Block>(w, a.k, row + r, &d[r], &zeros) && one;
+    if (!one || zeros) {  // several runs, or blocks that belong to none
+      TernaryArgs b = a;
+      b.row_begin = row;
+      b.row_end = row + rows;
+      TernaryCodes<Block>(b, rank, 1);
+      continue;
+    }
+    hn::Vec<DI32> sum[4];
+    WF_UNROLL for (size_t r = 0; r < 4; ++r) {
+      sum[r] = r < rows ? TritsRow(w + (row + r) * row_bytes + kHeader, bytes, end, x) : hn::Zero(DI32());
+    }
+    Sum4(sum[0], sum[1], sum[2], sum[3], dots.dot[0]);
+    StoreOneRun(a, rank, row, rows, 0, 1, d, dots);
+  }
+}
+
+}  // namespace WF_NAMESPACE
+}  // namespace WF_MODE_NS
+}  // namespace wf::detail
+WF_AFTER_NAMESPACE();
+#endif  // per-ISA guard
