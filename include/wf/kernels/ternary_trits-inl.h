@@ -34,6 +34,7 @@ static_assert(kTritsStride % 4096 >= 1024 && kTritsStride % 4096 <= 3072);
 
 struct TritsX {
   alignas(64) int8_t x[5 * kTritsStride];
+  alignas(64) uint8_t scale[kTritsStride];  // 0xff where a row has a scale among its digits, else 0
 };
 
 // --- activations as strings -------------------------------------------------------------------------------------
@@ -43,7 +44,8 @@ HWY_INLINE void SpreadX(block::TQ1_0, const int8_t* x, size_t k, TritsX* out) {
   const hn::FixedTag<int8_t, 32> d;
   const hn::FixedTag<int8_t, 16> half;
   int8_t* o = out->x;
-  for (size_t c = 0; c < k; c += 256, o += block::TQ1_0::kBytes) {
+  uint8_t* s = out->scale;
+  for (size_t c = 0; c < k; c += 256, o += block::TQ1_0::kBytes, s += block::TQ1_0::kBytes) {
     WF_UNROLL for (size_t n = 0; n < 5; ++n) {
       hn::StoreU(hn::LoadU(d, x + c + 32 * n), d, o + n * kTritsStride);
       hn::StoreU(hn::LoadU(half, x + c + 160 + 16 * n), half, o + n * kTritsStride + 32);
@@ -52,6 +54,8 @@ HWY_INLINE void SpreadX(block::TQ1_0, const int8_t* x, size_t k, TritsX* out) {
       const uint64_t last = four;
       std::memcpy(o + n * kTritsStride + 48, &last, 8);
     }
+    std::memset(s, 0, 52);
+    std::memset(s + 52, 0xff, 2);
   }
 }
 
@@ -88,24 +92,27 @@ HWY_INLINE void SpreadX(block::IQ1_BN, const int8_t* x, size_t k, TritsX* out) {
 
 // --- one row ----------------------------------------------------------------------------------------------------
 
-// Sums of digit * activation over a row.
+// Sums of digit * activation over a row. A step takes U vectors side by side: the powers of one depend on each other,
+// and a core does not look far enough ahead to fill the time with the next vector's by itself.
 struct TritsAcc {
 #if WF_ISA_VNNI
   // Digits are never taken out. With v[0] the byte and v[n + 1] = 3 v[n] mod 256, digit n is (3 v[n] - v[n + 1]) / 256,
   // so two products of whole bytes do: sum x[n] v[n] and sum x[n] v[n + 1]. Exact modulo 2^32, and each lane's result
   // is a multiple of 256 within 32 bits: 256 * 2 * 128 * 20 * (kTritsStride / 32) < 2^31.
+  static constexpr size_t kSide = kVecBytes == 64 ? 4 : 2;
   hn::Vec<DI32> here[5], next[5];
 
   HWY_INLINE void Clear() {
     WF_UNROLL for (int n = 0; n < 5; ++n) here[n] = next[n] = hn::Zero(DI32());
   }
   HWY_INLINE void Flush() {}
-  HWY_INLINE void Step(VU8 v, const int8_t* x) {
+  template <size_t U>
+  HWY_INLINE void Step(VU8 (&v)[U], const int8_t* x) {
     WF_UNROLL for (size_t n = 0; n < 5; ++n) {
-      const VI8 q = hn::Load(DI8(), x + n * kTritsStride);
-      here[n] = Dot4(v, q, here[n]);
-      v = hn::Add(v, hn::Add(v, v));
-      next[n] = Dot4(v, q, next[n]);
+      const int8_t* q = x + n * kTritsStride;
+      WF_UNROLL for (size_t u = 0; u < U; ++u) here[n] = Dot4(v[u], hn::Load(DI8(), q + u * kVecBytes), here[n]);
+      WF_UNROLL for (size_t u = 0; u < U; ++u) v[u] = hn::Add(v[u], hn::Add(v[u], v[u]));
+      WF_UNROLL for (size_t u = 0; u < U; ++u) next[n] = Dot4(v[u], hn::Load(DI8(), q + u * kVecBytes), next[n]);
     }
   }
   HWY_INLINE hn::Vec<DI32> Total() {
@@ -117,60 +124,85 @@ struct TritsAcc {
   }
 #else
   // Pairs of whole bytes times activations would not fit i16, so digits are taken out.
+  static constexpr size_t kSide = 2;
   hn::Vec<DI32> sum;
-  hn::Vec<DI16> part;  // at most kTritsFlush steps of five pairs: 12 * 5 * 512 < 32768
+  hn::Vec<DI16> part[kSide];  // at most kTritsFlush bytes, 12 vectors of five pairs: 12 * 5 * 512 < 32768
 
   HWY_INLINE void Clear() {
     sum = hn::Zero(DI32());
-    part = hn::Zero(DI16());
+    WF_UNROLL for (auto& p : part) p = hn::Zero(DI16());
   }
   HWY_INLINE void Flush() {
-    sum = Widen2(part, sum);
-    part = hn::Zero(DI16());
+    WF_UNROLL for (auto& p : part) {
+      sum = Widen2(p, sum);
+      p = hn::Zero(DI16());
+    }
   }
-  HWY_INLINE void Step(VU8 v, const int8_t* x) {
-#if HWY_TARGET <= HWY_AVX3
-    WF_UNROLL for (size_t n = 0; n < 5; ++n) {
-      part = hn::Add(part, Dot2(Digit(v), hn::Load(DI8(), x + n * kTritsStride)));
-      v = hn::Add(v, hn::Add(v, v));
-    }
-#else
+  template <size_t U>
+  HWY_INLINE void Step(VU8 (&v)[U], const int8_t* x) {
+#if HWY_TARGET > HWY_AVX3
     // Signed comparisons of v - 128 with the bounds of the digits, 86 and 171; 3 (v - 128) = 3 v - 128 modulo 256.
-    VI8 s = hn::BitCast(DI8(), hn::Xor(v, hn::Set(DU8(), uint8_t{0x80})));
-    WF_UNROLL for (size_t n = 0; n < 5; ++n) {
-      const VI8 minus = hn::Add(hn::VecFromMask(DI8(), hn::Gt(s, hn::Set(DI8(), int8_t{-43}))),
-                                hn::VecFromMask(DI8(), hn::Gt(s, hn::Set(DI8(), int8_t{42}))));
-      part = hn::Add(part, Dot2(hn::BitCast(DU8(), hn::Abs(minus)), hn::Load(DI8(), x + n * kTritsStride)));
-      s = hn::Add(s, hn::Add(s, s));
-    }
+    WF_UNROLL for (size_t u = 0; u < U; ++u) v[u] = hn::Xor(v[u], hn::Set(DU8(), uint8_t{0x80}));
 #endif
+    WF_UNROLL for (size_t n = 0; n < 5; ++n) {
+      WF_UNROLL for (size_t u = 0; u < U; ++u) {
+#if HWY_TARGET <= HWY_AVX3
+        const VU8 digit = Digit(v[u]);
+#else
+        const VI8 s = hn::BitCast(DI8(), v[u]);
+        const VI8 minus = hn::Add(hn::VecFromMask(DI8(), hn::Gt(s, hn::Set(DI8(), int8_t{-43}))),
+                                  hn::VecFromMask(DI8(), hn::Gt(s, hn::Set(DI8(), int8_t{42}))));
+        const VU8 digit = hn::BitCast(DU8(), hn::Abs(minus));
+#endif
+        part[u] = hn::Add(part[u], Dot2(digit, hn::Load(DI8(), x + n * kTritsStride + u * kVecBytes)));
+        v[u] = hn::Add(v[u], hn::Add(v[u], v[u]));
+      }
+    }
   }
   HWY_INLINE hn::Vec<DI32> Total() { return sum; }
 #endif
 };
-inline constexpr size_t kTritsFlush = WF_ISA_VNNI ? ~size_t{0} : 12 * kVecBytes;  // bytes
+inline constexpr size_t kTritsFlush = WF_ISA_VNNI ? ~size_t{0} : 24 * kVecBytes;  // bytes, in steps of two vectors
 inline constexpr size_t kTritsAhead = 8192;  // bytes: what keeps one core's reads from memory going
 
+// One step. With kScales, *others gathers how the bytes that x.scale marks differ from `scale`.
+template <bool kScales, size_t U>
+HWY_INLINE void TritsStep(const uint8_t* w, const TritsX& x, size_t i, VU8 scale, TritsAcc* acc, VU8* others) {
+  VU8 v[U];
+  WF_UNROLL for (size_t u = 0; u < U; ++u) v[u] = hn::LoadU(DU8(), w + u * kVecBytes);
+  if constexpr (kScales) {
+    WF_UNROLL for (size_t u = 0; u < U; ++u) {
+      *others = hn::OrAnd(*others, hn::Xor(v[u], scale), hn::Load(DU8(), x.scale + i + u * kVecBytes));
+    }
+  }
+  acc->template Step<U>(v, x.x + i);
+}
+
 // `bytes` of digits at w; bytes before `end` may be read.
-HWY_INLINE hn::Vec<DI32> TritsRow(const uint8_t* w, size_t bytes, const uint8_t* end, const TritsX& x) {
+template <bool kScales>
+HWY_INLINE hn::Vec<DI32> TritsRow(const uint8_t* w, size_t bytes, const uint8_t* end, const TritsX& x, VU8 scale,
+                                  VU8* others) {
+  constexpr size_t kSide = TritsAcc::kSide * kVecBytes;
   TritsAcc acc;
   acc.Clear();
   const size_t padded = (bytes + kVecBytes - 1) / kVecBytes * kVecBytes;
   const size_t whole = static_cast<size_t>(end - w) >= padded ? padded : padded - kVecBytes;
-  for (size_t i = 0; i < whole;) {
+  size_t i = 0;
+  while (i + kSide <= whole) {
     const size_t stop = whole - i < kTritsFlush ? whole : i + kTritsFlush;
-    for (; i < stop; i += kVecBytes) {
-      __builtin_prefetch(w + i + kTritsAhead);
-      acc.Step(hn::LoadU(DU8(), w + i), x.x + i);
+    for (; i + kSide <= stop; i += kSide) {
+      WF_UNROLL for (size_t p = 0; p < kSide; p += 64) __builtin_prefetch(w + i + kTritsAhead + p);
+      TritsStep<kScales, TritsAcc::kSide>(w + i, x, i, scale, &acc, others);
     }
     acc.Flush();
   }
+  for (; i < whole; i += kVecBytes) TritsStep<kScales, 1>(w + i, x, i, scale, &acc, others);
   if (whole < bytes) {
     alignas(64) uint8_t last[kVecBytes] = {};
     std::memcpy(last, w + whole, bytes - whole);
-    acc.Step(hn::Load(DU8(), last), x.x + whole);
-    acc.Flush();
+    TritsStep<kScales, 1>(last, x, whole, scale, &acc, others);
   }
+  acc.Flush();
   return acc.Total();
 }
 
@@ -179,30 +211,37 @@ HWY_INLINE hn::Vec<DI32> TritsRow(const uint8_t* w, size_t bytes, const uint8_t*
 // Never declared elsewhere: see TernaryGemv.
 template <class Block>
 HWY_NOINLINE void TritsGemv(const TernaryArgs& a, size_t rank) noexcept {
-  constexpr size_t kHeader = Block::kScaleSize == 0 ? 2 : 0;
+  constexpr bool kScales = Block::kScaleSize != 0;
+  constexpr size_t kHeader = kScales ? 0 : 2;
   const size_t bytes = a.k / Block::kSize * Block::kBytes;
   const size_t row_bytes = kHeader + bytes;
   const uint8_t* w = static_cast<const uint8_t*>(a.w);
   const uint8_t* end = w + a.row_end * row_bytes;
   TritsX x;
   SpreadX(Block(), a.x, a.k, &x);
-  WF_UNROLL for (size_t n = 0; n < 5; ++n) std::memset(x.x + n * kTritsStride + bytes, 0, 64);
+  for (size_t n = 0; n < 5; ++n) std::memset(x.x + n * kTritsStride + bytes, 0, 64);
+  if (kScales) std::memset(x.scale + bytes, 0, 64);
   CodesDots dots;
   for (size_t row = a.row_begin; row < a.row_end; row += 4) {
     const size_t rows = a.row_end - row < 4 ? a.row_end - row : 4;
     float d[4] = {};
-    bool one = true, zeros = false;
-    for (size_t r = 0; r < rows; ++r) one = OneScale<Block>(w, a.k, row + r, &d[r], &zeros) && one;
-    if (!one || zeros) {  // several runs, or blocks that belong to none
+    hn::Vec<DI32> sum[4];
+    VU8 others = hn::Zero(DU8());
+    WF_UNROLL for (size_t r = 0; r < 4; ++r) {
+      sum[r] = hn::Zero(DI32());
+      if (r >= rows) continue;
+      const uint8_t* b = w + (row + r) * row_bytes;
+      const uint16_t bits = LoadLe<uint16_t>(kScales ? b + Block::kBytes - 2 : b);
+      d[r] = F16ToF32(bits);
+      const VU8 scale = hn::BitCast(DU8(), hn::Set(hn::Repartition<uint16_t, DU8>(), bits));
+      sum[r] = TritsRow<kScales>(b + kHeader, bytes, end, x, scale, &others);
+    }
+    if (kScales && !hn::AllTrue(DU8(), hn::Eq(others, hn::Zero(DU8())))) {  // rows of several scales
       TernaryArgs b = a;
       b.row_begin = row;
       b.row_end = row + rows;
       TernaryCodes<Block>(b, rank, 1);
       continue;
-    }
-    hn::Vec<DI32> sum[4];
-    WF_UNROLL for (size_t r = 0; r < 4; ++r) {
-      sum[r] = r < rows ? TritsRow(w + (row + r) * row_bytes + kHeader, bytes, end, x) : hn::Zero(DI32());
     }
     Sum4(sum[0], sum[1], sum[2], sum[3], dots.dot[0]);
     StoreOneRun(a, rank, row, rows, 0, 1, d, dots);
