@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of the types with five base-3 digits a byte with one token, compiled once per ISA: the packed bytes are
-// multiplied as they stream past, nothing is decoded to memory. A row is taken as a string of bytes, whatever they mean:
-// the activations are laid out so that those of digit n of byte p lie at p of string n, with zeros where the byte has no
-// such digit (or is a scale, or the next row's). Many tokens: ternary_codes-inl.h.
+// multiplied as they stream past, nothing is decoded to memory. A row is taken as a string of bytes, whatever they
+// mean: the activations are laid out so that those of digit n of byte p lie at p of string n, with zeros where the byte
+// has no such digit (or is a scale, or the next row's). Many tokens: ternary_codes-inl.h.
 #if defined(WF_KERNELS_TERNARY_TRITS_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_TERNARY_TRITS_INL_H_
 #undef WF_KERNELS_TERNARY_TRITS_INL_H_
@@ -59,17 +59,20 @@ HWY_INLINE void SpreadX(block::TQ1_0, const int8_t* x, size_t k, TritsX* out) {
   }
 }
 
-// From which of 16 columns, quarter q of a block of IQ1_BN, each byte takes its digit n: 0x80, a zero, if from none.
-struct alignas(16) Iq1BnSpread {
-  uint8_t from[5][4][16];
+// From which of a block's 64 columns each byte of IQ1_BN takes its digit n; the last byte has no digit 0.
+struct alignas(16) Iq1BnColumns {
+  uint8_t column[5][16];
+  uint8_t quarter[5][4][16];  // the same among the columns 16 q .. 16 q + 15, 0x80 for others: zero
 };
-inline constexpr Iq1BnSpread kIq1BnSpread = [] {
-  Iq1BnSpread s{};
+inline constexpr Iq1BnColumns kIq1BnColumns = [] {
+  Iq1BnColumns s{};
   for (size_t n = 0; n < 5; ++n) {
-    for (size_t q = 0; q < 4; ++q) {
-      for (uint8_t& f : s.from[n][q]) f = 0x80;
-      for (size_t g = 0; g < 3; ++g) s.from[n][q][3 * q + g] = static_cast<uint8_t>(5 * g + 4 - n);
-      if (q + n == 4) s.from[n][q][12] = 15;
+    for (auto& q : s.quarter[n])
+      for (uint8_t& c : q) c = 0x80;
+    for (size_t b = 0; b < (n == 0 ? 12 : 13); ++b) {
+      const size_t c = b < 12 ? b / 3 * 16 + b % 3 * 5 + 4 - n : (4 - n) * 16 + 15;
+      s.column[n][b] = static_cast<uint8_t>(c);
+      s.quarter[n][c / 16][b] = static_cast<uint8_t>(c % 16);
     }
   }
   return s;
@@ -77,14 +80,21 @@ inline constexpr Iq1BnSpread kIq1BnSpread = [] {
 
 HWY_INLINE void SpreadX(block::IQ1_BN, const int8_t* x, size_t k, TritsX* out) {
   const hn::FixedTag<int8_t, 16> d;
+  const hn::FixedTag<uint8_t, 16> du;
   int8_t* o = out->x;
   for (size_t c = 0; c < k; c += 64, o += block::IQ1_BN::kBytes) {
     WF_UNROLL for (size_t n = 0; n < 5; ++n) {
+#if WF_ISA_VNNI == 3  // has VBMI
+      const __m512i from = _mm512_castsi128_si512(hn::Load(du, kIq1BnColumns.column[n]).raw);
+      const __m512i all = _mm512_maskz_permutexvar_epi8(n == 0 ? 0x0fff : 0x1fff, from, hn::LoadU(DI8(), x + c).raw);
+      const hn::Vec<hn::FixedTag<int8_t, 16>> v{_mm512_castsi512_si128(all)};
+#else
       auto v = hn::Zero(d);
       WF_UNROLL for (size_t q = 0; q < 4; ++q) {
-        const auto from = hn::BitCast(d, hn::Load(hn::FixedTag<uint8_t, 16>(), kIq1BnSpread.from[n][q]));
+        const auto from = hn::BitCast(d, hn::Load(du, kIq1BnColumns.quarter[n][q]));
         v = hn::Or(v, hn::TableLookupBytesOr0(hn::LoadU(d, x + c + 16 * q), from));
       }
+#endif
       hn::StoreU(v, d, o + n * kTritsStride);
     }
   }
@@ -99,20 +109,26 @@ struct TritsAcc {
   // Digits are never taken out. With v[0] the byte and v[n + 1] = 3 v[n] mod 256, digit n is (3 v[n] - v[n + 1]) / 256,
   // so two products of whole bytes do: sum x[n] v[n] and sum x[n] v[n + 1]. Exact modulo 2^32, and each lane's result
   // is a multiple of 256 within 32 bits: 256 * 2 * 128 * 20 * (kTritsStride / 32) < 2^31.
-  static constexpr size_t kSide = kVecBytes == 64 ? 4 : 2;
+  static constexpr size_t kSide = kVecBytes == 64 ? 3 : 2;
   hn::Vec<DI32> here[5], next[5];
 
-  HWY_INLINE void Clear() {
-    WF_UNROLL for (int n = 0; n < 5; ++n) here[n] = next[n] = hn::Zero(DI32());
-  }
+  HWY_INLINE void Clear() { WF_UNROLL for (int n = 0; n < 5; ++n) here[n] = next[n] = hn::Zero(DI32()); }
   HWY_INLINE void Flush() {}
   template <size_t U>
   HWY_INLINE void Step(VU8 (&v)[U], const int8_t* x) {
     WF_UNROLL for (size_t n = 0; n < 5; ++n) {
-      const int8_t* q = x + n * kTritsStride;
-      WF_UNROLL for (size_t u = 0; u < U; ++u) here[n] = Dot4(v[u], hn::Load(DI8(), q + u * kVecBytes), here[n]);
+      VI8 q[U];
+      WF_UNROLL for (size_t u = 0; u < U; ++u) {
+        q[u] = hn::Load(DI8(), x + n * kTritsStride + u * kVecBytes);
+#if HWY_TARGET <= HWY_AVX3
+        // Loaded once, not by both products: with two 64-byte loads a digit, Zen 5 keeps up from the cache, but the
+        // lines that come from memory wait for their turn (half the bandwidth).
+        asm("" : "+v"(q[u].raw));
+#endif
+      }
+      WF_UNROLL for (size_t u = 0; u < U; ++u) here[n] = Dot4(v[u], q[u], here[n]);
       WF_UNROLL for (size_t u = 0; u < U; ++u) v[u] = hn::Add(v[u], hn::Add(v[u], v[u]));
-      WF_UNROLL for (size_t u = 0; u < U; ++u) next[n] = Dot4(v[u], hn::Load(DI8(), q + u * kVecBytes), next[n]);
+      WF_UNROLL for (size_t u = 0; u < U; ++u) next[n] = Dot4(v[u], q[u], next[n]);
     }
   }
   HWY_INLINE hn::Vec<DI32> Total() {
@@ -196,11 +212,18 @@ HWY_INLINE hn::Vec<DI32> TritsRow(const uint8_t* w, size_t bytes, const uint8_t*
     }
     acc.Flush();
   }
-  for (; i < whole; i += kVecBytes) TritsStep<kScales, 1>(w + i, x, i, scale, &acc, others);
-  if (whole < bytes) {
+  if (TritsAcc::kSide > 2 && i + 2 * kVecBytes <= whole) {
+    TritsStep<kScales, 2>(w + i, x, i, scale, &acc, others);
+    i += 2 * kVecBytes;
+  }
+  if (i < whole) {
+    TritsStep<kScales, 1>(w + i, x, i, scale, &acc, others);
+    i += kVecBytes;
+  }
+  if (i < bytes) {
     alignas(64) uint8_t last[kVecBytes] = {};
-    std::memcpy(last, w + whole, bytes - whole);
-    TritsStep<kScales, 1>(last, x, whole, scale, &acc, others);
+    std::memcpy(last, w + i, bytes - i);
+    TritsStep<kScales, 1>(last, x, i, scale, &acc, others);
   }
   acc.Flush();
   return acc.Total();
