@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ternary matrix products, compiled once per ISA: tiles of R rows x T tokens, the drivers over rows and
 // tokens, and the epilogue. How a tile is computed for each block type: ternary_i2s-inl.h, ternary_float-inl.h. The
-// other packed types have a driver of their own in ternary_codes-inl.h.
+// other packed types have a driver of their own in ternary_codes-inl.h, those in base 3 another for one token in
+// ternary_trits-inl.h.
 #if defined(WF_KERNELS_TERNARY_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_TERNARY_INL_H_
 #undef WF_KERNELS_TERNARY_INL_H_
