@@ -21,7 +21,8 @@ namespace block = wf::block;
 using wf::TensorType;
 
 enum class Scales { kOnePerRow, kMixed, kNoNumbers };
-enum class Values { kRandom, kAllEqual };  // kAllEqual: every code the largest, every activation -128 or 127
+// kLargest, kSmallest: every code the largest or 0, every activation -128 or 127.
+enum class Values { kRandom, kLargest, kSmallest };
 
 struct Shape {
   size_t rows, k, tokens;
@@ -70,7 +71,8 @@ struct Problem {
         t(s.tokens * rank),
         want(s.rows * s.tokens) {
     Rng rng(seed);
-    for (auto& b : w) b = values == Values::kAllEqual ? uint8_t{0xff} : static_cast<uint8_t>(rng());
+    const uint8_t equal = values == Values::kLargest ? 0xff : 0;
+    for (auto& b : w) b = values == Values::kRandom ? static_cast<uint8_t>(rng()) : equal;
     if constexpr (!wf::IsI2s(Block::kType)) {
       const size_t size = Block::kScaleSize == 0 ? s.k : Block::kScaleSize;
       // Few values, so that neighbours are often equal; 0 of both signs.
@@ -87,12 +89,12 @@ struct Problem {
       }
     }
     std::fill(x.begin(), x.end(), int8_t{0});
-    std::vector<int8_t> q(s.tokens * s.k);
+    q.resize(s.tokens * s.k);
     for (size_t i = 0; i < s.tokens; ++i) {
       sums[i] = 0;
       act_scale[i] = Uniform(rng, 0.5f, 90.0f);
       for (size_t c = 0; c < s.k; ++c) {
-        const int v = values == Values::kAllEqual ? (i % 2 ? 127 : -128) : static_cast<int>(rng() % 256) - 128;
+        const int v = values != Values::kRandom ? (i % 2 ? 127 : -128) : static_cast<int>(rng() % 256) - 128;
         q[i * s.k + c] = static_cast<int8_t>(v);
         x[i * stride + block::ActIndex(order, c, s.k)] = static_cast<int8_t>(v);
         sums[i] += v;
@@ -100,7 +102,7 @@ struct Problem {
     }
     for (auto& v : bias) v = Uniform(rng, -1, 1);
     for (auto& v : t) v = Uniform(rng, -1, 1);
-    std::vector<float> uf(s.rows * rank);
+    uf.resize(s.rows * rank);
     for (auto& v : uf) v = Uniform(rng, -1, 1);
     for (size_t r = 0; r < s.rows && rank != 0; ++r) {
       wf::QuantiseDenseRow(TensorType::kQ8_0, &uf[r * rank], rank, u.data() + r * rank / 32 * 34);
@@ -124,6 +126,13 @@ struct Problem {
     args.lrc_t_stride = rank;
     args.lrc_rank = rank;
 
+    Expect();
+  }
+
+  // What each row and token should give with the weights as they are now.
+  void Expect() {
+    const Shape s = shape;
+    const size_t rank = args.lrc_rank;
     for (size_t r = 0; r < s.rows; ++r) {
       std::vector<int> value(s.k);
       for (size_t c = 0; c < s.k; ++c) value[c] = static_cast<int>(Block::Code(w.data(), s.k, r, c)) - 1;
@@ -174,6 +183,8 @@ struct Problem {
   Guarded<float> act_scale, bias;
   Guarded<uint8_t> u;
   Guarded<float> t;
+  std::vector<int8_t> q;  // activations in natural order
+  std::vector<float> uf;  // U as floats
   std::vector<float> want;
   wf::TernaryArgs args;
 };
@@ -267,10 +278,42 @@ TEMPLATE_TEST_CASE("packed types: any bytes, any rows and tokens", "[kernels][pe
 TEMPLATE_TEST_CASE("packed types: the largest sums", "[kernels][per_isa]", block::TQ1_0, block::TQ2_0, block::IQ1_BN,
                    block::IQ2_BN, block::IQ2_BN_R4, block::Q2_0, block::Q2_0_128, block::I2S_ARM64, block::I2S_X4,
                    block::I2S) {
-  for (const size_t tokens : {1u, 6u}) {
-    const size_t k = wf::kMaxTernaryK / 256 * 256;  // 66048
-    Problem<TestType> p({4, k, tokens}, Scales::kOnePerRow, Values::kAllEqual, 0, 5);
-    Check(p, 0, 4);
+  const size_t k = wf::kMaxTernaryK / 256 * 256;  // 66048
+  for (const Values values : {Values::kLargest, Values::kSmallest}) {
+    for (const size_t tokens : {1u, 6u}) {
+      Problem<TestType> p({4, k, tokens}, Scales::kOnePerRow, values, 0, 5);
+      Check(p, 0, 4);
+    }
+  }
+}
+
+// Row lengths around whole vectors of packed bytes, and of several vectors side by side; single rows, whose ends are
+// the tensor's.
+TEMPLATE_TEST_CASE("packed types: any number of base-3 blocks", "[kernels][per_isa]", block::TQ1_0, block::IQ1_BN) {
+  unsigned seed = 91;
+  for (size_t blocks = 1; blocks <= 40; ++blocks) {
+    Problem<TestType> p({6, blocks * TestType::kSize, 1}, Scales::kOnePerRow, Values::kRandom, 0, seed++);
+    Check(p, 0, 6);
+    Check(p, 5, 6);
+  }
+  const size_t most = wf::kMaxTernaryK / TestType::kSize * TestType::kSize;
+  Problem<TestType> p({5, most, 1}, Scales::kOnePerRow, Values::kRandom, 32, seed);
+  Check(p, 0, 5);
+}
+
+// Each block of a row in turn has another scale than the rest, or one that differs in the last bit or the sign of zero.
+TEST_CASE("TQ1_0: one block with a scale of its own", "[kernels][per_isa]") {
+  constexpr size_t kBlocks = 33, kRows = 7;
+  for (const float rest : {0.5f, 0.0f}) {
+    Problem<block::TQ1_0> p({kRows, kBlocks * 256, 1}, Scales::kOnePerRow, Values::kRandom, 0, 17);
+    const float odd[] = {0.0f, -0.0f, -0.5f, 0.50048828125f, 1.5f};
+    for (size_t i = 0; i < kBlocks * 5; ++i) {
+      for (size_t r = 0; r < kRows; ++r)
+        for (size_t b = 0; b < kBlocks; ++b) SetScale<block::TQ1_0>(p.w.data(), p.shape.k, r, b * 256, rest);
+      SetScale<block::TQ1_0>(p.w.data(), p.shape.k, i % kRows, i / 5 * 256, odd[i % 5]);
+      p.Expect();
+      Check(p, 0, kRows);
+    }
   }
 }
 

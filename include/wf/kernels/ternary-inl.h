@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ternary matrix products, compiled once per ISA: which way a block type goes for how many tokens. Few tokens of I2_S
-// and TQ2_0 row by row (ternary_rows-inl.h), everything else packed through codes (ternary_codes-inl.h), weights that
-// are stored as floats by themselves (ternary_float-inl.h).
+// and TQ2_0 row by row (ternary_rows-inl.h), one token of the types in base 3 as digits (ternary_trits-inl.h),
+// everything else packed through codes (ternary_codes-inl.h), weights that are stored as floats by themselves
+// (ternary_float-inl.h).
 #if defined(WF_KERNELS_TERNARY_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_TERNARY_INL_H_
 #undef WF_KERNELS_TERNARY_INL_H_
@@ -13,6 +14,7 @@
 #include "wf/kernels/ternary_codes-inl.h"
 #include "wf/kernels/ternary_float-inl.h"
 #include "wf/kernels/ternary_rows-inl.h"
+#include "wf/kernels/ternary_trits-inl.h"
 #include "wf/simd/ops-inl.h"
 
 WF_BEFORE_NAMESPACE();
@@ -66,6 +68,8 @@ template <class Block, int Rank>
 HWY_NOINLINE void TernaryGemv(const TernaryArgs& a) noexcept {
   if constexpr (kRowWise<Block>) {
     RowWise<Block, Rank>(a, 1);
+  } else if constexpr (kTrits<Block>) {
+    TritsGemv<Block, Rank>(a);
   } else if constexpr (kDecoded<Block>) {
     TernaryCodes<Block, Rank>(a, 1);
   } else {
@@ -79,6 +83,7 @@ HWY_NOINLINE void TernaryGemm(const TernaryArgs& a) noexcept {
     const bool flat = block::OrderFor(Block::kType, a.k) == block::ActOrder::kFlat;
     if (flat || a.tokens <= kRowTokens) return RowWise<Block, Rank>(a, a.tokens);
   }
+  if (a.tokens == 1) return TernaryGemv<Block, Rank>(a);
   if constexpr (kDecoded<Block>) {
     TernaryCodes<Block, Rank>(a, a.tokens);
   } else {
