@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tools/cli.h"
+#include "tools/table.h"
 #include "wf/base/quote.h"
 #include "wf/version.h"
 
@@ -54,26 +55,6 @@ Reached ReachedBy(const BenchResult& r, const BenchCase& c) {
 
 const char* KvName(KvType t) { return t == KvType::kF32 ? "f32" : "f16"; }
 
-// Columns as wide as their widest cell; the first is flush left.
-void PrintAligned(const std::vector<std::vector<std::string>>& table) {
-  std::vector<size_t> widths;
-  for (const auto& row : table) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  for (const auto& row : table) {
-    for (size_t i = 0; i < row.size(); ++i) {
-      std::printf(i == 0 ? "%-*s" : "  %*s", static_cast<int>(widths[i]), row[i].c_str());
-    }
-    std::printf("\n");
-  }
-}
-
-std::string Number(double v, const char* format = "%.2f") {
-  char text[64];
-  std::snprintf(text, sizeof(text), format, v);
-  return text;
-}
 std::string Percent(double share) { return Number(100 * share, "%.1f %%"); }
 
 json::object LimitJson(const BenchResult& r, size_t threads_at, Series series) {
@@ -130,8 +111,7 @@ void PrintBenchTable(const BenchReport& r) {
               isa::Name(r.result.isa), CpuName().c_str(), KvName(o.kv_type), o.repetitions, "wf " WF_VERSION_STRING);
   const bool limits = !r.result.limits.empty();
   if (limits) {
-    std::vector<std::vector<std::string>> table{
-        {"machine", "threads", "read GB/s best", "median", "8-bit products G/s best", "median"}};
+    TextTable table{{"machine", "threads", "read GB/s best", "median", "8-bit products G/s best", "median"}};
     for (size_t t = 0; t < o.threads.size(); ++t) {
       const std::vector<double> bandwidth = AllPasses(r.result, t, &MachineLimits::bandwidth),
                                 peak = AllPasses(r.result, t, &MachineLimits::peak);
@@ -139,10 +119,10 @@ void PrintBenchTable(const BenchReport& r) {
                        Number(Median(bandwidth) / 1e9, "%.1f"), Number(Best(peak) / 1e9, "%.0f"),
                        Number(Median(peak) / 1e9, "%.0f")});
     }
-    PrintAligned(table);
+    PrintTable(table, "lrrrrr");
     std::printf("\n");
   }
-  std::vector<std::vector<std::string>> table{
+  TextTable table{
       {"test", "threads", "tokens/s", "min..max", "MB/token", "G mult/token ternary", "float", "attention"}};
   if (limits) {
     for (const char* h : {"at most", "GB/s", "of limit", "G mult/s", "of peak"}) table[0].emplace_back(h);
@@ -169,7 +149,7 @@ void PrintBenchTable(const BenchReport& r) {
     }
     table.push_back(std::move(row));
   }
-  PrintAligned(table);
+  PrintTable(table, "lrrrrrrrrrrrr");
 }
 
 void PrintBenchJson(const BenchReport& r) {

@@ -29,7 +29,9 @@ size_t Blocks(size_t tokens) { return (tokens + kKvBlock - 1) / kKvBlock; }
 PassCost CostPerToken(const Model& m, const KvShape& kv, const BenchCase& c, size_t chunk) {
   if (!c.prefill) {  // a pass is one token of each sequence
     const double mean_depth = static_cast<double>(c.depth) + static_cast<double>(c.tokens - 1) / 2;
-    PassCost cost = CostOfPass(m.config(), m.weights(), kv, DecodePass(static_cast<double>(c.batch), mean_depth));
+    PassShape pass = DecodePass(static_cast<double>(c.batch), mean_depth);
+    pass.head_bytes = c.head_bytes;
+    PassCost cost = CostOfPass(m.config(), m.weights(), kv, pass);
     const double f = 1 / static_cast<double>(c.batch);
     for (KindCost& k : cost.kinds) k.work = k.work.Times(f);
     for (Work* w : {&cost.kv, &cost.head, &cost.total}) *w = w->Times(f);
@@ -39,7 +41,9 @@ PassCost CostPerToken(const Model& m, const KvShape& kv, const BenchCase& c, siz
   const double f = 1 / static_cast<double>(c.tokens);
   for (size_t at = 0; at < c.tokens; at += chunk) {
     const size_t n = std::min(chunk, c.tokens - at);
-    const PassCost p = CostOfPass(m.config(), m.weights(), kv, PrefillPass(at, n, at + n == c.tokens));
+    PassShape pass = PrefillPass(at, n, at + n == c.tokens);
+    pass.head_bytes = c.head_bytes;
+    const PassCost p = CostOfPass(m.config(), m.weights(), kv, pass);
     if (sum.kinds.empty()) {
       sum.kinds = p.kinds;
       for (KindCost& k : sum.kinds) k.work = {};
@@ -81,6 +85,7 @@ class Runner {
         }
       }
     }
+    for (BenchCase& c : result_.cases) c.per_token = CostPerToken(*model_, transformers_[0]->kv_shape(), c, chunk_);
     return std::move(result_);
   }
 
@@ -109,8 +114,7 @@ class Runner {
       for (const size_t b : o_.batches) AddCase({.tokens = o_.predict, .batch = b, .threads_at = t});
     }
     size_t own = 0, deepest = 0;  // blocks
-    for (BenchCase& c : result_.cases) {
-      c.per_token = CostPerToken(*model_, shape, c, chunk_);
+    for (const BenchCase& c : result_.cases) {
       own = std::max(own, c.batch * Blocks(c.depth % kKvBlock + c.tokens));
       deepest = std::max(deepest, c.depth);
     }

@@ -33,6 +33,7 @@ struct BenchCase {
   bool prefill = false;
   size_t tokens = 0, depth = 0, batch = 1;  // tokens: of one sequence and repetition
   size_t threads_at = 0;                    // in BenchOptions::threads
+  double head_bytes = -1;                   // that the head reads in a pass; -1: its whole tensor
   PassCost per_token = {};                  // mean over the tokens of a repetition
   std::vector<double> samples = {};         // tokens/s of all sequences together, one a repetition
 };

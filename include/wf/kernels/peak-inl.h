@@ -17,51 +17,62 @@ namespace WF_NAMESPACE {
 
 // The compiler may know nothing about v from here on, so it can neither hoist nor merge what is made of it.
 template <class V>
-HWY_INLINE void Forget(V* v) {
-  asm volatile("" : "+x"(v->raw));
+HWY_INLINE V Forget(V v) {
+  asm volatile("" : "+v"(v.raw));
+  return v;
 }
 
-// Independent chains of multiply-and-add, enough to hide the latency and few enough for 16 registers. Templates only
-// because of the header they live in: see TernaryGemv.
+// Independent chains of multiply-and-add: enough to hide the latency, few enough for 16 registers. Variables, not an
+// array, which GCC keeps in memory.
+#if WF_ISA_VNNI
+#define WF_CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+inline constexpr uint64_t kPeakRound = 12;  // vectors
+#else
+#define WF_CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5)
+inline constexpr size_t kPeakPairs = 32;  // 16-bit sums are widened as rarely as the ternary products allow
+inline constexpr uint64_t kPeakRound = 6 * kPeakPairs;
+#endif
+
+// Templates only because of the header they live in: see TernaryGemv.
 template <int = 0>
 HWY_NOINLINE void Peak(const PeakArgs& a) noexcept {
-#if WF_ISA_VNNI
-  constexpr size_t kChains = 12, kSteps = 1;
-#else
-  constexpr size_t kChains = 6, kSteps = 32;  // 16-bit sums are widened as rarely as the ternary products allow
-#endif
   VU8 u = hn::Set(DU8(), uint8_t{1});
-  VI8 s = hn::Set(DI8(), int8_t{2});
-  hn::Vec<DI32> acc[kChains];
-  WF_UNROLL for (size_t c = 0; c < kChains; ++c) {
-    acc[c] = hn::Zero(DI32());
-    Forget(&acc[c]);
-  }
-  for (size_t r = 0; r < a.rounds; ++r) {
+  const VI8 s = hn::Set(DI8(), int8_t{2});
+#define WF_BEGIN(N) auto acc##N = Forget(hn::Zero(DI32()));
+  WF_CHAINS(WF_BEGIN)
+#undef WF_BEGIN
+  const size_t rounds = a.rounds;
+  for (size_t r = 0; r < rounds; ++r) {
 #if WF_ISA_VNNI
-    WF_UNROLL for (size_t c = 0; c < kChains; ++c) acc[c] = Dot4(u, s, acc[c]);
-    Forget(&u);
+#define WF_STEP(N) acc##N = Forget(Dot4(u, s, acc##N));
+    WF_CHAINS(WF_STEP)
+#undef WF_STEP
 #else
-    hn::Vec<DI16> pairs[kChains];
-    WF_UNROLL for (size_t c = 0; c < kChains; ++c) pairs[c] = hn::Zero(DI16());
-    for (size_t i = 0; i < kSteps; ++i) {
-      WF_UNROLL for (size_t c = 0; c < kChains; ++c) {
-        Forget(&u);
-        pairs[c] = hn::Add(pairs[c], Dot2(u, s));
-      }
+#define WF_BEGIN(N) auto pair##N = hn::Zero(DI16());
+#define WF_STEP(N) u = Forget(u), pair##N = Forget(hn::Add(Dot2(u, s), pair##N));
+#define WF_END(N) acc##N = Widen2(pair##N, acc##N);
+    WF_CHAINS(WF_BEGIN)
+    for (size_t i = 0; i < kPeakPairs; ++i) {
+      WF_CHAINS(WF_STEP)
     }
-    WF_UNROLL for (size_t c = 0; c < kChains; ++c) acc[c] = Widen2(pairs[c], acc[c]);
+    WF_CHAINS(WF_END)
+#undef WF_BEGIN
+#undef WF_STEP
+#undef WF_END
 #endif
   }
+  hn::Vec<DI32> all = hn::Zero(DI32());
+#define WF_SUM(N) all = hn::Add(all, acc##N);
+  WF_CHAINS(WF_SUM)
+#undef WF_SUM
+  int32_t lanes[kVecBytes / 4];
+  hn::StoreU(all, DI32(), lanes);
   uint32_t sum = 0;
-  for (size_t c = 0; c < kChains; ++c) {
-    int32_t lanes[kVecBytes / 4];
-    hn::StoreU(acc[c], DI32(), lanes);
-    for (const int32_t lane : lanes) sum += static_cast<uint32_t>(lane);
-  }
+  for (const int32_t lane : lanes) sum += static_cast<uint32_t>(lane);
   *a.sum = sum;
-  *a.products = uint64_t{a.rounds} * kSteps * kChains * kVecBytes;
+  *a.products = rounds * kPeakRound * kVecBytes;
 }
+#undef WF_CHAINS
 
 template <int = 0>
 HWY_NOINLINE void ReadMemory(const ReadArgs& a) noexcept {
