@@ -85,7 +85,7 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--isa", o.isa, "Kernels to use (default: WF_FORCE_ISA, else the best of this CPU)");
   auto* machine = app.add_option("--machine-mb", machine_mb,
-                                 "MB of memory read to measure the machine, 0: do not measure it (default: 32 times "
+                                 "MB of memory read to measure the machine, 0: do not measure it (default: 16 times "
                                  "the last-level cache)")
                       ->check(CLI::Range(0, 1 << 20));
   app.add_flag("--json", as_json, "Print one JSON object with every sample");

@@ -2,7 +2,6 @@
 // Bodies of inspect_tuning.h.
 #include "tools/inspect_tuning.h"
 
-#include <algorithm>
 #include <boost/json.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -20,7 +19,7 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr int kPasses = 5;  // of the machine's measurement
+constexpr int kPasses = 7;  // of the machine's measurement
 
 struct Choice {
   std::string instance, why;
@@ -144,8 +143,8 @@ Status PrintTuning(const Model& model, const std::string& path, const TuningOpti
     WF_TRY(pool.status());
     WF_ASSIGN(const Machine machine, Machine::Create(isa));
     const MachineLimits limits = machine.Measure(&pool, kPasses);
-    r.bandwidth = *std::max_element(limits.bandwidth.begin(), limits.bandwidth.end());
-    r.peak = *std::max_element(limits.peak.begin(), limits.peak.end());
+    r.bandwidth = Median(limits.bandwidth);  // a pass may be lucky: cores of a virtual machine move
+    r.peak = Median(limits.peak);
   }
   options.as_json ? PrintJson(r) : PrintText(r);
   return OkStatus();

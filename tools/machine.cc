@@ -50,7 +50,7 @@ size_t Machine::DefaultBytes() {
   if (const long n = sysconf(_SC_LEVEL3_CACHE_SIZE); n > 0) cache = static_cast<size_t>(n);
 #endif
   const size_t available = std::strtoull(Field("/proc/meminfo", "MemAvailable").c_str(), nullptr, 10) << 10;
-  return std::max(kPiece, std::min(32 * cache, available == 0 ? 32 * cache : available / 4));
+  return std::max(kPiece, std::min(16 * cache, available == 0 ? 16 * cache : available / 4));
 }
 
 Result<Machine> Machine::Create(isa::Id id, size_t bytes) {

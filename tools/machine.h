@@ -25,7 +25,8 @@ class Machine {
   // Fills anonymous memory of `bytes` bytes (0: DefaultBytes()), with huge pages where the system has them.
   // kOutOfMemory.
   static Result<Machine> Create(isa::Id id, size_t bytes = 0);
-  // 32 times the last-level cache, at most a quarter of the memory that is free.
+  // 16 times the last-level cache, so that little of it can be found there; at most a quarter of the memory that is
+  // free.
   static size_t DefaultBytes();
   ~Machine();
   Machine(Machine&& o) noexcept { *this = static_cast<Machine&&>(o); }

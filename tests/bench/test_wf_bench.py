@@ -167,7 +167,7 @@ def test_help_names_the_defaults():
     text = run("wf-bench", "--help").stdout
     for flag in ("--prompt", "--predict", "--threads", "--depth", "--batch", "--repetitions", "--warmup", "--isa"):
         assert flag in text
-    assert "[512]" in text and "[128]" in text
+    assert "=512" in text and "=128" in text and "default: physical cores" in text
 
 
 def test_the_tuning_report_names_kernels_reasons_and_costs(model):
