@@ -172,6 +172,7 @@ int Serve(Flags& f, Signals& signals) {
   app.SetReady(engine->get());
   signals.HandOver();
   const auto& options = (*engine)->options();
+  std::cerr << (*engine)->cost_summary() << "\n";
   std::fprintf(stderr, "model ready %s: context %lld, %d threads, %d at once, %.2f s\n", f.api.names.front().c_str(),
                static_cast<long long>(options.ctx), options.threads, options.max_running,
                std::chrono::duration<double>(Clock::now() - begin).count());

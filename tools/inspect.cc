@@ -11,6 +11,7 @@
 #include "tools/args.h"
 #include "tools/cli.h"
 #include "tools/inspect_metadata.h"
+#include "tools/inspect_tuning.h"
 #include "tools/inspect_verify.h"
 #include "tools/model_arg.h"
 #include "wf/base/quote.h"
@@ -339,15 +340,24 @@ int Verify(const std::string& path, const std::string& other, const wf::OpenMode
   return same ? wf::kExitOk : wf::kExitFailure;
 }
 
+int Tune(const std::string& path, const wf::OpenModelOptions& open, const wf::TuningOptions& options) {
+  const Result<std::shared_ptr<const wf::Model>> m = wf::OpenModelArg(path, open, wf::CatchInterrupts());
+  if (!m.ok()) return wf::Fail(kProgram, m.status());
+  const Status s = wf::PrintTuning(**m, path, options);
+  return s.ok() ? wf::kExitOk : wf::Fail(kProgram, s);
+}
+
 int Main(int argc, char** argv) {
   std::string path, other, text, layout = "x86";
   std::string verify_text = "Now is the winter of our discontent made glorious summer by this sun of York.";
   int threads = 0;
-  bool as_json = false, special = false, verify = false;
+  bool as_json = false, special = false, verify = false, tune = false;
+  wf::TuningOptions tuning;
+  double bandwidth = 0;  // GB/s
   CLI::App app(
       "Shows what a GGUF holds, the memory it needs, the kernel of each tensor, and whether it runs; for the folder\n"
       "of a Hugging Face checkpoint, what wf-convert would make of it (weights are not read). With --verify, compares "
-      "two models.\n"
+      "two models; with --tuning, reports what a token costs.\n"
       "Exit code: 0 it runs (converts, is the same), 1 it does not (is not), 2 wrong usage.");
   app.add_option("PATH", path, "A GGUF file or a checkpoint's folder")->required();
   app.add_option("OTHER", other, "With --verify: the model to compare with");
@@ -356,23 +366,45 @@ int Main(int argc, char** argv) {
                                       "Compare PATH and OTHER tensor by tensor (ternary values, scales, cosine of the "
                                       "rest) and by their logits on a text");
   app.add_option("--text", verify_text, "With --verify: the text")->capture_default_str()->needs(compare);
-  app.add_option("-t,--threads", threads, "With --verify: threads (default: physical cores of the affinity mask)")
-      ->check(CLI::Range(1, 1024))
-      ->needs(compare);
+  CLI::Option* report = app.add_flag("--tuning", tune,
+                                     "Print the kernel of each kind of tensor and why, what a token reads and "
+                                     "multiplies, and the speed that a bandwidth allows");
+  CLI::Option* given = app.add_option("--bandwidth", bandwidth, "With --tuning: the memory's bandwidth in GB/s")
+                           ->check(CLI::Range(0.001, 1e6))
+                           ->needs(report);
+  app.add_flag("--measure", tuning.measure, "With --tuning: measure the bandwidth and the peak of 8-bit products")
+      ->needs(report)
+      ->excludes(given);
+  app.add_option("--depth", tuning.depth, "With --tuning: tokens in the cache")
+      ->check(CLI::Range(0, 1 << 30))
+      ->needs(report)
+      ->capture_default_str();
+  CLI::Option* t = app.add_option("-t,--threads", threads,
+                                  "With --verify and --tuning: threads (default: physical cores of the affinity mask)")
+                       ->check(CLI::Range(1, 1024));
   app.add_option("--i2s-layout", layout, "Layout of PATH's I2_S tensors, which the file does not say: x86, arm64 or x4")
       ->check(CLI::IsMember({"x86", "arm64", "x4"}))
       ->capture_default_str();
   CLI::Option* tokenize =
       app.add_option("--tokenize", text, "Print the ids and pieces of TEXT instead, BOS by the tokenizer's rule");
   app.add_flag("--special", special, "With --tokenize: control tokens written in TEXT are recognised")->needs(tokenize);
+  report->excludes(compare)->excludes(tokenize);
   app.set_version_flag("--version", WF_VERSION_STRING, "Print the version and stop");
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
 
+  if (t->count() != 0 && !verify && !tune) return wf::UsageError(kProgram, "--threads is for --verify and --tuning");
   if (!verify && !other.empty()) return wf::UsageError(kProgram, "two models are taken with --verify only");
   if (verify && other.empty()) return wf::UsageError(kProgram, "--verify needs two models");
   wf::OpenModelOptions open;
   open.weights.i2s_layout = *wf::ParseI2sLayout(layout);  // the flag's check has the same names
-  if (verify) return Verify(path, other, open, {verify_text, threads == 0 ? wf::DefaultThreads() : threads, as_json});
+  if (threads == 0) threads = wf::DefaultThreads();
+  if (verify) return Verify(path, other, open, {verify_text, threads, as_json});
+  if (tune) {
+    tuning.threads = threads;
+    tuning.bandwidth = bandwidth * 1e9;
+    tuning.as_json = as_json;
+    return Tune(path, open, tuning);
+  }
   std::error_code ec;
   const bool folder = std::filesystem::is_directory(path, ec);
   if (tokenize->count() != 0) {

@@ -172,6 +172,7 @@ wf::Status Run(Options o) {
             wf::Engine::Create(model, {.threads = o.threads,
                                        .ctx = o.ctx,
                                        .kv_type = o.kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16}));
+  std::fprintf(stderr, "%s: %s\n", kProgram, engine->cost_summary().c_str());
   return o.chat ? Chat(*engine, o) : RunOnce(*engine, o);
 }
 

@@ -7,6 +7,7 @@
 #include "wf/engine/sequence-impl.h"
 #include "wf/model/compare-impl.h"
 #include "wf/model/config-impl.h"
+#include "wf/model/cost-impl.h"
 #include "wf/model/model-impl.h"
 #include "wf/model/selftest-impl.h"
 #include "wf/model/transformer-impl.h"

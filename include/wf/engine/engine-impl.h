@@ -19,6 +19,7 @@
 #include "wf/cache/kv_pool.h"
 #include "wf/engine/engine.h"
 #include "wf/engine/sequence.h"
+#include "wf/model/cost.h"
 #include "wf/model/transformer.h"
 
 namespace wf {
@@ -289,6 +290,10 @@ WF_MODEL_INLINE Engine::~Engine() {
 
 WF_MODEL_INLINE const Model& Engine::model() const noexcept { return *impl_->model; }
 WF_MODEL_INLINE const EngineOptions& Engine::options() const noexcept { return impl_->options; }
+WF_MODEL_INLINE std::string Engine::cost_summary() const {
+  const Transformer& t = *impl_->transformer;
+  return CostSummary(impl_->model->config(), impl_->model->weights(), t.kv_shape(), t.isa(), t.threads());
+}
 WF_MODEL_INLINE Status Engine::Check(const Request& request) const { return impl_->Check(request); }
 
 WF_MODEL_INLINE Result<uint64_t> Engine::Submit(Request request, EventSink sink) {

@@ -45,6 +45,7 @@ class Engine {
 
   const Model& model() const noexcept;
   const EngineOptions& options() const noexcept;  // with the defaults filled in
+  std::string cost_summary() const;               // one line: ISA, threads, what a token reads (model/cost.h)
 
   // Checks a request without queueing it: what Submit() would refuse with kInvalidArgument (bad ids, sampling
   // values, empty stop strings) or kLimit (the prompt has no room in the context).

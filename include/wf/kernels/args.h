@@ -114,6 +114,22 @@ struct SoftmaxArgs {
   float* lse = nullptr;
 };
 
+// Measuring kernels, for the limits of a machine. `rounds` rounds of what integer products are made of, in registers and
+// as wide as the ISA has it: *products multiplications are done and added, each of 1 and 2, so that *sum is 2 * *products
+// modulo 2^32.
+struct PeakArgs {
+  size_t rounds = 0;
+  uint64_t* products = nullptr;
+  uint32_t* sum = nullptr;
+};
+// *sum = the sum of the 32-bit words of data[0 .. bytes) modulo 2^32, read once in order, with prefetches kReadAhead ahead.
+inline constexpr size_t kReadStep = 256, kReadAhead = 8192;
+struct ReadArgs {
+  const uint8_t* data = nullptr;
+  size_t bytes = 0;  // a multiple of kReadStep
+  uint32_t* sum = nullptr;
+};
+
 inline constexpr size_t kKvBlock = 32;  // tokens in one block of the KV cache
 
 // Bytes of one head's share of a KV block: K transposed (head_dim x 32), then V (32 x head_dim rounded up to 16).

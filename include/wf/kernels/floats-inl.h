@@ -3,3 +3,4 @@
 #include "wf/kernels/attention-inl.h"
 #include "wf/kernels/dense-inl.h"
 #include "wf/kernels/elementwise-inl.h"
+#include "wf/kernels/peak-inl.h"

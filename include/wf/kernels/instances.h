@@ -28,7 +28,9 @@ namespace wf::detail {
   WF_EXTERN template void RopeKernel<0>(isa::ISA, const RopeArgs&) noexcept;                      \
   WF_EXTERN template void GluKernel<0>(isa::ISA, const GluArgs&) noexcept;                        \
   WF_EXTERN template void AddKernel<0>(isa::ISA, const AddArgs&) noexcept;                        \
-  WF_EXTERN template void SoftmaxKernel<0>(isa::ISA, const SoftmaxArgs&) noexcept;
+  WF_EXTERN template void SoftmaxKernel<0>(isa::ISA, const SoftmaxArgs&) noexcept;                \
+  WF_EXTERN template void PeakKernel<0>(isa::ISA, const PeakArgs&) noexcept;                      \
+  WF_EXTERN template void ReadKernel<0>(isa::ISA, const ReadArgs&) noexcept;
 #if defined(__x86_64__)
 #define WF_FOR_EVERY_ISA(F, X) F(Scalar, X) F(Avx2, X) F(AvxVnni, X) F(Avx512, X) F(Avx512Vnni256, X) F(Avx512Vnni, X)
 #else

@@ -32,7 +32,9 @@ inline constexpr bool kCompiled<isa::BestOf<kMask>> = true;
   template <int> void RopeKernel(isa::ISA, const RopeArgs&) noexcept;                          \
   template <int> void GluKernel(isa::ISA, const GluArgs&) noexcept;                            \
   template <int> void AddKernel(isa::ISA, const AddArgs&) noexcept;                            \
-  template <int> void SoftmaxKernel(isa::ISA, const SoftmaxArgs&) noexcept;
+  template <int> void SoftmaxKernel(isa::ISA, const SoftmaxArgs&) noexcept;                    \
+  template <int> void PeakKernel(isa::ISA, const PeakArgs&) noexcept;                          \
+  template <int> void ReadKernel(isa::ISA, const ReadArgs&) noexcept;
 WF_DECLARE(Scalar)
 WF_DECLARE(Avx2)
 WF_DECLARE(AvxVnni)

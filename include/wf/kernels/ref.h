@@ -17,6 +17,7 @@
 
 #include "wf/base/half.h"
 #include "wf/kernels/kernels.h"
+#include "wf/kernels/ref_peak.h"
 
 namespace wf::detail {
 inline namespace WF_MODE_NS {

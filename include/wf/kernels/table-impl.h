@@ -34,6 +34,8 @@ KernelTable MakeTable(Isa) {
   t.glu = WF_FN(GluArgs, GluKernel<0>);
   t.add = WF_FN(AddArgs, AddKernel<0>);
   t.softmax = WF_FN(SoftmaxArgs, SoftmaxKernel<0>);
+  t.peak = WF_FN(PeakArgs, PeakKernel<0>);
+  t.read = WF_FN(ReadArgs, ReadKernel<0>);
 #undef WF_FN
   return t;
 }

@@ -23,6 +23,8 @@ struct KernelTable {
   void (*glu)(const GluArgs&) noexcept = nullptr;
   void (*add)(const AddArgs&) noexcept = nullptr;
   void (*softmax)(const SoftmaxArgs&) noexcept = nullptr;
+  void (*peak)(const PeakArgs&) noexcept = nullptr;
+  void (*read)(const ReadArgs&) noexcept = nullptr;
 };
 
 struct TernaryInstance {
