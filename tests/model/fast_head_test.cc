@@ -331,7 +331,7 @@ TEST_CASE("the same texts with and without a copy of the head, alone and in a ba
       CHECK(a->ids.size() > 3);
     }
     const HeadStats s = engine->stats().head;
-    if (mode == HeadMode::kFull) CHECK(s.queries + s.bytes == 0);
+    if (mode == HeadMode::kFull) CHECK(s.answered + s.bytes == 0);
     if (mode == HeadMode::kFast && batch == 1) {
       CHECK(s.ready);
       CHECK(s.answered > 100);  // of some 240 tokens
