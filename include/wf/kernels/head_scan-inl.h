@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "wf/kernels/dequant-inl.h"
+#include "wf/kernels/head_parts.h"
 #include "wf/kernels/kernels.h"
 #include "wf/simd/ops-inl.h"
 

@@ -22,10 +22,10 @@
 #ifndef WF_KERNELS_HEAD_SCAN_H_
 #define WF_KERNELS_HEAD_SCAN_H_
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
+#include "wf/base/inline.h"
 #include "wf/quant/dense.h"
 #include "wf/quant/head_codes.h"
 
@@ -77,87 +77,20 @@ struct HeadScanArgs {
 };
 
 namespace detail {
-
 inline constexpr float kHeadTiny = 0x1p-100f;  // rows below: codes that stand for zero; also what covers underflow
-inline constexpr double kHeadSlack = 0x1p-20;
+inline constexpr double kHeadSlack = 0x1p-20;  // of every bound
 
 // d >= 0 as a float that is not below it.
 inline float HeadRoundUp(double d) noexcept { return static_cast<float>(d * (1 + kHeadSlack)); }
-
-// The parts of a row with max|w| = top from r = u - (code - 31.5): sums of r^2, u^2 over the row and the largest sum of
-// r^2 of a group, in float (at most 8 + 4 + 512 roundings of positive terms: below 2^-14 of the root). Errors of s, u
-// and r make w / s differ from u by less than 31.5 * 3.1 * 2^-24 < 2^-17 a column.
-inline void SetHeadParts(float top, float sum_r, float most_r, float sum_u, size_t k, size_t row,
-                         const HeadParts& p) noexcept {
-  const double root_k = std::sqrt(static_cast<double>(k));
-  const double root_g = std::sqrt(static_cast<double>(k < kHeadErrorGroup ? k : kHeadErrorGroup));
-  if (top < kHeadTiny) {  // squares would underflow: w' = 0
-    p.scale[row] = 0;
-    p.error[row] = p.norm[row] = HeadRoundUp(static_cast<double>(top) * root_k + 0x1p-140);
-    p.group_error[row] = HeadRoundUp(static_cast<double>(top) * root_g + 0x1p-140);
-    return;
-  }
-  const float s = top / 31.5f;
-  const auto bound = [](float sum, double root) {
-    return std::sqrt(static_cast<double>(sum)) * (1 + 0x1p-14) + root * 0x1p-17;
-  };
-  const double error = bound(sum_r, root_k);
-  p.scale[row] = s;
-  p.error[row] = HeadRoundUp(static_cast<double>(s) * error);
-  p.group_error[row] = HeadRoundUp(static_cast<double>(s) * bound(most_r, root_g));
-  p.norm[row] = HeadRoundUp(static_cast<double>(s) * (bound(sum_u, root_k) + error));
-}
 
 }  // namespace detail
 
 // Fills `in` and its codes (2 * HeadPaddedK(k) bytes) from k activations; false if they are not finite, all zero or of
 // a size that this format does not hold: nothing is known about any row then.
-inline bool PrepareHeadInput(const float* x, size_t k, int8_t* codes, HeadInput* in) noexcept {
-  float top = 0, sane = 0;
-  for (size_t i = 0; i < k; ++i) {
-    const float m = std::fabs(x[i]);
-    top = m > top ? m : top;
-    sane += m * 0.0f;
-  }
-  if (!(sane == 0 && top >= 0x1p-90f && top <= 0x1p90f)) return false;
-  const float step = top / (127.0f * 128.0f);
-  const double a = static_cast<double>(step), inverse = 1 / a;
-  const size_t padded = HeadPaddedK(k);
-  int8_t* lo = codes + padded;
-  double xx = 0, groups = 0, dd = 0;
-  int64_t hi_sum = 0, lo_sum = 0, hi_squares = 0, lo_squares = 0;
-  for (size_t first = 0; first < k; first += kHeadErrorGroup) {
-    double g = 0;
-    for (size_t i = first; i < k && i < first + kHeadErrorGroup; ++i) {
-      const double v = static_cast<double>(x[i]), q = v * inverse;
-      const int32_t n = static_cast<int32_t>(q + (q < 0 ? -0.5 : 0.5));  // |n| <= 16257
-      const int32_t h = (n + 64) >> 7, l = n - 128 * h;
-      const double d = v - a * n;
-      codes[i] = static_cast<int8_t>(h);
-      lo[i] = static_cast<int8_t>(l);
-      hi_sum += h;
-      lo_sum += l;
-      hi_squares += h * h;
-      lo_squares += l * l;
-      g += v * v;
-      dd += d * d;
-    }
-    xx += g;
-    groups += std::sqrt(g);
-  }
-  for (size_t i = k; i < padded; ++i) codes[i] = lo[i] = 0;
-  const double norm = std::sqrt(xx);
-  const double rounding = 1.01 * (static_cast<double>((k + 15) / 16) + 5) * 0x1p-24;
-  const double parts = 128 * std::sqrt(static_cast<double>(hi_squares)) + std::sqrt(static_cast<double>(lo_squares));
-  in->codes = codes;
-  in->hi63 = static_cast<int32_t>(63 * hi_sum);
-  in->lo63 = static_cast<int32_t>(63 * lo_sum);
-  in->half_step = step / 2;
-  in->x_norm = detail::HeadRoundUp(norm);
-  in->x_groups = detail::HeadRoundUp(groups);
-  in->spread = detail::HeadRoundUp(std::sqrt(dd) + rounding * norm + 0x1p-21 * a * parts);
-  return true;
-}
+bool PrepareHeadInput(const float* x, size_t k, int8_t* codes, HeadInput* in) noexcept;
 
 }  // namespace wf
+#if !WF_LIB_COMPILED
+#include "wf/kernels/head_scan-impl.h"
+#endif
 #endif  // WF_KERNELS_HEAD_SCAN_H_

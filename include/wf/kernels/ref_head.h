@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "wf/kernels/head_parts.h"
 #include "wf/kernels/ref.h"
 
 namespace wf::detail {
