@@ -24,7 +24,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct Flags {
-  std::string model, i2s_layout = "x86", kv_type = "f16";
+  std::string model, i2s_layout = "x86", kv_type = "f16", head = "auto";
   wf::server::HttpOptions http;
   wf::server::ApiOptions api;
   wf::EngineOptions engine;
@@ -54,6 +54,10 @@ int ParseFlags(int argc, char** argv, Flags* f) {
   app.add_option("-t,--threads", f->engine.threads, "threads that compute; 0: one for each physical core")
       ->check(CLI::Range(0, 1024));
   app.add_option("--kv-type", f->kv_type, "numbers in the KV cache")->check(CLI::IsMember({"f16", "f32"}));
+  app.add_option("--head", f->head,
+                 "choice of tokens: auto keeps a 6-bit copy of a large output head and reads the head itself only where "
+                 "the copy cannot rule a token out, full reads all of it; same tokens either way")
+      ->check(CLI::IsMember({"auto", "full"}));
   app.add_option("--max-running", f->engine.max_running, "requests that are computed together")
       ->check(CLI::Range(1, 1024));
   app.add_option("--max-queue", f->max_queue, "requests that wait behind them; 0: 4 x --max-running, at least 16")
@@ -94,6 +98,7 @@ void FillIn(Flags* f) {
   f->api.request_timeout_ms = Ms(f->request_timeout_s);
   f->api.default_max_tokens = f->default_max_tokens > 0 ? f->default_max_tokens : -1;
   f->engine.kv_type = f->kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16;
+  f->engine.head = f->head == "full" ? wf::HeadMode::kFull : wf::HeadMode::kAuto;
   f->http.limits.body_bytes = static_cast<uint64_t>(f->body_limit_mib * 1048576);
   f->http.error_body = wf::server::HttpErrorBody;
   std::filesystem::path path = std::filesystem::path(f->model).lexically_normal();
@@ -169,6 +174,7 @@ int Serve(Flags& f, Signals& signals) {
   for (const std::string& notice : (*model)->notices()) std::cerr << "notice: " << notice << "\n";
   auto engine = wf::Engine::Create(*model, f.engine);
   if (!engine.ok()) return Fail(engine.status());
+  if (!(*engine)->notice().empty()) std::cerr << "notice: " << (*engine)->notice() << "\n";
   app.SetReady(engine->get());
   signals.HandOver();
   const auto& options = (*engine)->options();

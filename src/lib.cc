@@ -4,5 +4,6 @@
 #include "wf/base/thread_pool-impl.h"
 #include "wf/formats/gguf-impl.h"
 #include "wf/formats/gguf_writer-impl.h"
+#include "wf/kernels/head_scan-impl.h"
 #include "wf/quant/pack-impl.h"
 #include "wf/quant/tl2-impl.h"

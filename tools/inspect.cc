@@ -19,6 +19,7 @@
 #include "wf/cache/kv_pool.h"
 #include "wf/convert/open_model.h"
 #include "wf/kernels/table.h"
+#include "wf/model/fast_head.h"
 #include "wf/model/model.h"
 #include "wf/quant/pack.h"
 #include "wf/tokenizer/tokenizer.h"
@@ -50,6 +51,8 @@ struct Inspection {
   bool has_memory = false;
   uint64_t kv_f16 = 0, kv_f32 = 0;  // bytes per 1024 tokens
   uint64_t scratch = 0;             // of a pass of kChunkRows rows
+  uint64_t head_copy = 0;           // of --head auto
+  std::string no_head_copy;         // why there is none
   bool bitlinear = false, dense = false;
   Status runs;
 };
@@ -152,6 +155,8 @@ Status InspectFile(const std::string& path, const wf::WeightOptions& weights, In
       });
     }
     AddMemory(c, w.embedding.rows, rank, out);
+    out->no_head_copy = wf::FastHead::WhyNot(w.head, wf::HeadMode::kAuto);
+    if (out->no_head_copy.empty()) out->head_copy = wf::FastHead::Bytes(w.head);
   }
   for (const wf::GgufTensor& t : g.tensors()) {
     TensorRow row;
@@ -252,6 +257,12 @@ void PrintText(const Inspection& r, bool folder) {
     std::printf("memory: weights %s (mapped), KV cache per 1024 tokens %s (f16) or %s (f32), scratch about %s\n",
                 wf::BytesText(r.weight_bytes).c_str(), wf::BytesText(r.kv_f16).c_str(), wf::BytesText(r.kv_f32).c_str(),
                 wf::BytesText(r.scratch).c_str());
+    if (r.head_copy != 0) {
+      std::printf("head: a 6-bit copy of %s is kept to find the next token (--head full: none)\n",
+                  wf::BytesText(r.head_copy).c_str());
+    } else if (!r.no_head_copy.empty()) {
+      std::printf("head: no copy is kept to find the next token: %s\n", r.no_head_copy.c_str());
+    }
   }
   if (r.dense)
     std::printf(
@@ -296,7 +307,9 @@ void PrintJson(const Inspection& r, bool folder) {
     out["memory"] = {{"weights", r.weight_bytes},
                      {"kv_per_1024_tokens_f16", r.kv_f16},
                      {"kv_per_1024_tokens_f32", r.kv_f32},
-                     {"scratch", r.scratch}};
+                     {"scratch", r.scratch},
+                     {"head_copy", r.head_copy},
+                     {"no_head_copy", r.no_head_copy}};
   }
   std::printf("%s\n", json::serialize(out).c_str());
 }

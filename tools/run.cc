@@ -32,7 +32,7 @@ extern "C" void OnSignal(int) {
 
 struct Options {
   wf::ModelArg model;
-  std::string prompt, ids, decode = "ar", kv_type = "f16";
+  std::string prompt, ids, decode = "ar", kv_type = "f16", head = "auto";
   bool chat = false, as_json = false, has_prompt = false, has_ids = false;
   int64_t n = -1, ctx = 0;
   int threads = 0;
@@ -102,6 +102,15 @@ json::object TimingsJson(const wf::Timings& t) {
           {"seed", t.seed}};
 }
 
+// How the next tokens were found: bytes of the coarse copy of the head, questions to it, rows multiplied for them.
+json::object HeadJson(const wf::HeadStats& h) {
+  return {{"bytes", h.bytes},
+          {"ready", h.ready},
+          {"queries", h.queries},
+          {"answered", h.answered},
+          {"rescored", h.rescored}};
+}
+
 wf::Request MakeRequest(const Options& o, std::vector<int32_t> prompt) {
   wf::Request r;
   r.prompt = std::move(prompt);
@@ -125,7 +134,8 @@ wf::Status RunOnce(wf::Engine& engine, const Options& o) {
                            {"ids", json::value_from(a.ids)},
                            {"text", a.text},
                            {"finish_reason", ReasonName(a.last.reason)},
-                           {"timings", TimingsJson(a.last.timings)}};
+                           {"timings", TimingsJson(a.last.timings)},
+                           {"head", HeadJson(engine.stats().head)}};
     std::cout << json::serialize(out) << '\n';
   } else {
     std::fputc('\n', stdout);
@@ -171,8 +181,10 @@ wf::Status Run(Options o) {
   WF_ASSIGN(std::unique_ptr<wf::Engine> engine,
             wf::Engine::Create(model, {.threads = o.threads,
                                        .ctx = o.ctx,
-                                       .kv_type = o.kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16}));
+                                       .kv_type = o.kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16,
+                                       .head = o.head == "full" ? wf::HeadMode::kFull : wf::HeadMode::kAuto}));
   std::fprintf(stderr, "%s: %s\n", kProgram, engine->cost_summary().c_str());
+  if (!engine->notice().empty()) std::fprintf(stderr, "%s: note: %s\n", kProgram, engine->notice().c_str());
   return o.chat ? Chat(*engine, o) : RunOnce(*engine, o);
 }
 
@@ -185,7 +197,7 @@ int Main(int argc, char** argv) {
   auto* ids = app.add_option("--ids", o.ids, "Token ids to continue, e.g. 1,2,3: used as they are, nothing added");
   auto* chat = app.add_flag("--chat", o.chat, "A conversation in the terminal, with the model's chat template");
   auto* as_json =
-      app.add_flag("--json", o.as_json, "Print one JSON object: prompt_ids, ids, text, finish_reason, timings");
+      app.add_flag("--json", o.as_json, "Print one JSON object: prompt_ids, ids, text, finish_reason, timings, head");
   app.add_option("-n,--n-predict", o.n, "Most tokens to generate (default: the rest of the context)")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   app.add_option("--temp", o.temp, "Temperature, 0 is greedy (default: the model's, else 0.8)")
@@ -206,6 +218,11 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 30));
   app.add_option("--kv-type", o.kv_type, "Type of the KV cache")
       ->check(CLI::IsMember({"f16", "f32"}))
+      ->capture_default_str();
+  app.add_option("--head", o.head,
+                 "Choice of tokens: auto keeps a 6-bit copy of a large output head and reads the head itself only where "
+                 "the copy cannot rule a token out; full reads all of it. Same tokens either way")
+      ->check(CLI::IsMember({"auto", "full"}))
       ->capture_default_str();
   app.add_option("--decode", o.decode, "Decoding mode")->check(CLI::IsMember({"ar"}))->capture_default_str();
   prompt->excludes(ids);

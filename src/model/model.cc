@@ -8,6 +8,7 @@
 #include "wf/model/compare-impl.h"
 #include "wf/model/config-impl.h"
 #include "wf/model/cost-impl.h"
+#include "wf/model/fast_head-impl.h"
 #include "wf/model/model-impl.h"
 #include "wf/model/selftest-impl.h"
 #include "wf/model/transformer-impl.h"

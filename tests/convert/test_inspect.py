@@ -31,9 +31,11 @@ def test_inspect_shows_file_and_folder(tmp_path):
     assert info["memory"]["kv_per_1024_tokens_f16"] == 4 * 2 * 2 * 64 * 1024 * 2
     assert info["memory"]["kv_per_1024_tokens_f32"] == 4 * 2 * 2 * 64 * 1024 * 4
     assert info["memory"]["weights"] == sum(t["bytes"] for t in info["tensors"])
+    assert info["memory"]["head_copy"] == 0 and info["memory"]["no_head_copy"] == "the head is small"
     assert info["metadata"]["tokenizer.ggml.tokens"]["count"] == 2048
     text = run("wf-inspect", out).stdout
     assert "runs: yes" in text and "general.architecture" in text
+    assert "no copy is kept to find the next token: the head is small" in text
     folder = json.loads(run("wf-inspect", BARD, "--json").stdout)
     assert folder["converts"] and folder["file_bytes"] == out.stat().st_size
     assert {t["name"] for t in folder["tensors"]} == set(tensors)

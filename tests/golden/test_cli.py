@@ -96,6 +96,10 @@ def test_unknown_kv_type(program, model):
     fails(2, [*on(program, model), "--kv-type", "q8"], "--kv-type", "q8", "f16", "f32")
 
 
+def test_unknown_head_mode(model):
+    fails(2, [*on(RUN, model), "--head", "half"], "--head", "half", "auto", "full")
+
+
 @runners
 @pytest.mark.parametrize("ids", ["one,two", "1;2", "1,,2", "1,2,", "-1", "1.5", "99999999999", " "])
 def test_ids_that_are_none(program, ids, model):

@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
+#include <random>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,6 +43,25 @@ int32_t Pick(const Params& p, std::vector<float> logits, const std::vector<int32
   Sampler s(p, Table(), prompt);
   for (const int32_t t : generated) s.Accept(t);
   return s.Sample(logits.data(), logits.size(), banned);
+}
+
+// The smallest answer to a query, by its definition.
+std::vector<wf::Candidate> AnswerTo(const wf::HeadQuery& q, const std::vector<float>& logits) {
+  const auto in = [](std::span<const int32_t> ids, size_t i) {
+    return std::binary_search(ids.begin(), ids.end(), static_cast<int32_t>(i));
+  };
+  std::vector<float> counted;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!in(q.banned, i) && !in(q.always, i)) counted.push_back(logits[i]);
+  }
+  std::sort(counted.begin(), counted.end(), std::greater<>());
+  const float least = q.range >= 0 ? counted[0] - q.range : counted[std::min(q.top, counted.size()) - 1];
+  std::vector<wf::Candidate> out;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!in(q.banned, i) && (in(q.always, i) || logits[i] >= least))
+      out.push_back({static_cast<int32_t>(i), logits[i]});
+  }
+  return out;
 }
 
 const Params kGreedy{.temperature = 0};
@@ -221,6 +243,89 @@ TEST_CASE("the generator is SplitMix64, uniform in [0, 1)") {
     sum += u;
   }
   CHECK(std::fabs(sum / 10000 - 0.5) < 0.02);
+}
+
+TEST_CASE("candidates give the token that all logits give") {
+  Params p{.seed = 21};
+  bool asks = true;
+  SECTION("greedy") { p.temperature = 0; }
+  SECTION("top-k") { p.top_k = 7; }
+  SECTION("top-k 1") { p.top_k = 1; }
+  SECTION("top-k with top-p and min-p") {
+    p.temperature = 1.3f;
+    p.top_k = 30;
+    p.top_p = 0.8f;
+    p.min_p = 0.01f;
+  }
+  SECTION("min-p") { p.min_p = 0.05f; }
+  SECTION("min-p, hot") {
+    p.temperature = 1.7f;
+    p.min_p = 0.3f;
+  }
+  SECTION("min-p 1") { p.min_p = 1; }
+  SECTION("greedy with penalties and bias") {
+    p.temperature = 0;
+    p.repetition_penalty = 1.5f;
+    p.presence_penalty = 1;
+    p.frequency_penalty = 0.5f;
+    p.logit_bias = {{3, 2.5f}, {90, -100.0f}};
+  }
+  SECTION("top-k with penalties and bias") {
+    p.top_k = 5;
+    p.repetition_penalty = 0.7f;  // raises what was seen
+    p.repeat_last_n = 12;
+    p.logit_bias = {{250, 100.0f}, {11, 3.0f}};
+  }
+  SECTION("min-p with a bias that lifts a token over all others") {
+    p.min_p = 0.2f;
+    p.logit_bias = {{42, 30.0f}};
+    p.frequency_penalty = 2;
+  }
+  SECTION("plain sampling needs all logits") { asks = false; }
+  SECTION("and so does top-p") {
+    p.top_p = 0.9f;
+    asks = false;
+  }
+  SECTION("and top-p with min-p") {
+    p.top_p = 0.9f;
+    p.min_p = 0.1f;
+    asks = false;
+  }
+  SECTION("and a top-k of everything") {
+    p.top_k = 300;
+    asks = false;
+  }
+  const std::vector<int32_t> prompt = {5, 6, 7, 5, 250}, banned = {0, 7, 11, 299};
+  Sampler all(p, Table(), prompt), some(p, Table(), prompt), more(p, Table(), prompt);
+  std::mt19937 rng(77);
+  std::normal_distribution<float> normal(0, 2);
+  for (int step = 0; step < 200; ++step) {
+    std::vector<float> logits(300);
+    for (float& l : logits) l = std::round(normal(rng) * 8) / 8;  // many ties
+    wf::HeadQuery q;
+    REQUIRE(some.Query(logits.size(), banned, &q) == asks);
+    if (!asks) return;
+    const int32_t got = some.Choose(AnswerTo(q, logits));
+    std::vector<float> copy = logits;
+    const int32_t want = all.Sample(copy.data(), copy.size(), banned);
+    REQUIRE(got == want);
+    // More candidates than were asked for change nothing.
+    wf::HeadQuery wide = q;
+    wide.top = 200;
+    wide.range = -1;
+    REQUIRE(more.Query(logits.size(), banned, &q));
+    REQUIRE(more.Choose(AnswerTo(wide, logits)) == want);
+    for (Sampler* s : {&all, &some, &more}) s->Accept(want);
+  }
+}
+
+TEST_CASE("a draw from candidates ends whatever the logits are") {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  for (const float top : {kInf, 3e38f, 0.0f, -1e38f}) {
+    const std::vector<wf::Candidate> c = {{3, -3e38f}, {5, top}, {8, -kInf}};
+    CHECK(Sampler(Params{.top_k = 3, .seed = 1}, Table(), {}).Choose(c) == 5);
+    CHECK(Sampler(Params{.temperature = 0}, Table(), {}).Choose(c) == 5);
+  }
 }
 
 TEST_CASE("repetition penalty divides positive and multiplies negative logits of what was seen, once") {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chooses the next token of one sequence. Order: penalties, bias, banned tokens, temperature, top-k, top-p,
-// min-p, then one draw from a generator of our own, so that a seed gives the same text on every machine.
+// min-p, then one draw from a generator of our own, so that a seed gives the same text on every machine. Greedy, top-k
+// (with top-p and min-p of what it leaves) and min-p alone look at a few candidates only, and then those are all that
+// the model needs to compute; both ways give the same token.
 #ifndef WF_DECODE_SAMPLER_H_
 #define WF_DECODE_SAMPLER_H_
 
@@ -13,6 +15,7 @@
 #include "wf/base/inline.h"
 #include "wf/decode/sampling.h"
 #include "wf/kernels/table.h"
+#include "wf/model/head_query.h"
 #include "wf/tokenizer/tokenizer.h"
 
 namespace wf {
@@ -45,6 +48,11 @@ class Sampler {
   // The next token from n logits, which are used up. `banned` are ids that cannot be chosen; at least one other
   // must exist. Ties go to the lowest id.
   int32_t Sample(float* logits, size_t n, std::span<const int32_t> banned);
+  // Asks for the candidates that the next token of n would be chosen from; its spans live until the next call. False if
+  // all logits take part in the choice.
+  bool Query(size_t n, std::span<const int32_t> banned, HeadQuery* query);
+  // The next token from the answer to that query: the same that Sample() takes from all logits.
+  int32_t Choose(std::span<const Candidate> candidates);
   // Tells the sampler which token the sequence went on with.
   void Accept(int32_t token);
 
@@ -52,8 +60,13 @@ class Sampler {
   int64_t seed() const noexcept { return seed_; }  // -1 if greedy
 
  private:
-  void Penalise(float* logits, size_t n) const;
-  int32_t Draw(float* logits, size_t n);
+  bool top_k(size_t n) const noexcept { return params_.top_k > 0 && static_cast<size_t>(params_.top_k) < n; }
+  double MinPRange() const;
+  std::span<const int32_t> Window() const;
+  template <class At>
+  void Penalise(const At& at) const;
+  int32_t DrawAll(float* logits, size_t n);
+  int32_t DrawCandidates(bool top_k);
 
   SamplingParams params_;
   const KernelTable* kernels_;
@@ -61,7 +74,10 @@ class Sampler {
   int64_t seed_ = -1;
   std::vector<int32_t> seen_;  // prompt and generated tokens, in order
   size_t prompt_ = 0;          // how many of them are the prompt's
-  std::vector<std::pair<float, int32_t>> candidates_;
+  std::vector<Candidate> candidates_;
+  std::vector<float> weights_;                            // of them
+  std::vector<std::pair<float, int32_t>> probabilities_;  // of top-p without top-k
+  std::vector<int32_t> changed_;                          // tokens whose logits Penalise() changes, ascending
 };
 
 }  // namespace wf

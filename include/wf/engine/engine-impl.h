@@ -20,6 +20,7 @@
 #include "wf/engine/engine.h"
 #include "wf/engine/sequence.h"
 #include "wf/model/cost.h"
+#include "wf/model/fast_head.h"
 #include "wf/model/transformer.h"
 
 namespace wf {
@@ -94,7 +95,7 @@ struct Engine::Impl {
         if (running.empty() && waiting.empty()) {
           idle.notify_all();
           if (stopping) return;
-          wake.wait_for(lock, std::chrono::milliseconds(100));
+          if (prepared) wake.wait_for(lock, std::chrono::milliseconds(100));
         }
         TakeCancelled(&ended);
         while (!waiting.empty() && running.size() < static_cast<size_t>(options.max_running)) {
@@ -108,9 +109,15 @@ struct Engine::Impl {
       for (auto& s : ended) Retire(*s);
       ended.clear();
       for (Sequence* s : begun) s->EmitBegin();
-      if (running.empty()) continue;
+      if (running.empty()) {
+        Prepare(2);  // short: a request may come
+        continue;
+      }
       try {
-        Step();
+        const auto start = Clock::now();
+        const bool token = Step();
+        // As long as a step, so that the text flows at half its speed meanwhile.
+        if (token) Prepare(std::min(50.0, std::chrono::duration<double, std::milli>(Clock::now() - start).count()));
       } catch (const std::bad_alloc&) {
         FailAll();
       }
@@ -175,12 +182,22 @@ struct Engine::Impl {
     s.EmitLast();
   }
 
-  // One pass: a row for every sequence that decodes, then prefill chunks, oldest first, up to prefill_chunk rows.
-  void Step() {
+  void Prepare(double ms) {
+    if (prepared) return;
+    prepared = transformer->Prepare(ms);
+    const HeadStats head = transformer->head_stats();
+    std::lock_guard lock(mutex);
+    counters.head = head;
+  }
+
+  // One pass: a row for every sequence that decodes, then prefill chunks, oldest first, up to prefill_chunk rows. True
+  // if it gave a token.
+  bool Step() {
     std::vector<SequenceRows> rows;
     std::vector<Sequence*> owners;
     size_t budget = static_cast<size_t>(options.prefill_chunk);
     size_t wanted = 0;
+    const size_t vocab = model->config().vocab;
     for (const bool decoding : {true, false}) {
       for (const auto& s : running) {
         if (s->Decoding() != decoding || (!decoding && budget == 0)) continue;
@@ -194,11 +211,14 @@ struct Engine::Impl {
                         .first = s->computed,
                         .blocks = s->pointers.data(),
                         .logits_from = last && s->max_tokens > 0 ? n - 1 : n});
-        wanted += rows.back().logits_from < n ? 1 : 0;
+        if (rows.back().logits_from < n) {
+          rows.back().query = s->Query(vocab, banned);
+          rows.back().candidates = &s->candidates;
+          ++wanted;
+        }
         owners.push_back(s.get());
       }
     }
-    const size_t vocab = model->config().vocab;
     logits.resize(wanted * vocab);
     transformer->Forward(rows, logits.data());
     size_t at = 0;
@@ -213,8 +233,10 @@ struct Engine::Impl {
       }
     }
     {
+      const HeadStats head = transformer->head_stats();
       std::lock_guard lock(mutex);
       ++counters.steps;
+      counters.head = head;
     }
     for (auto it = running.begin(); it != running.end();) {
       if (!(*it)->ended()) {
@@ -225,6 +247,7 @@ struct Engine::Impl {
       it = running.erase(it);
       Retire(*s);
     }
+    return wanted != 0;
   }
 
   // Blocks for `positions` tokens. The pool holds max_running whole contexts, so it cannot run dry.
@@ -241,6 +264,8 @@ struct Engine::Impl {
     return true;
   }
   std::vector<float> logits;
+  std::string notice;
+  bool prepared = false;  // nothing is left that Prepare() could do
 };
 
 WF_MODEL_INLINE Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
@@ -267,10 +292,16 @@ WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<c
     return InvalidArgument("prefill_chunk = " + std::to_string(o.prefill_chunk) + ", expected 1 to 65536");
   }
   const FloatType type = o.kv_type == KvType::kF32 ? FloatType::kF32 : FloatType::kF16;
-  WF_ASSIGN(std::unique_ptr<Transformer> t, Transformer::Create(model, o.threads, type, o.isa));
+  WF_ASSIGN(std::unique_ptr<Transformer> t, Transformer::Create(model, o.threads, type, o.isa, o.head));
   const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock;
   WF_ASSIGN(KvPool pool, KvPool::Create(t->kv_shape(), per_sequence * static_cast<size_t>(o.max_running)));
   auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool));
+  impl->counters.head = impl->transformer->head_stats();
+  const Linear& head = impl->model->weights().head;
+  if (const std::string& why = impl->transformer->head_why_not();
+      !why.empty() && FastHead::WhyNot(head, o.head).empty()) {
+    impl->notice = "the output head is read whole for every token, there is no copy: " + why;
+  }
   impl->counters.kv_blocks_total = static_cast<int64_t>(impl->pool.total());
   try {
     return std::unique_ptr<Engine>(new Engine(std::move(impl)));
@@ -294,6 +325,7 @@ WF_MODEL_INLINE std::string Engine::cost_summary() const {
   const Transformer& t = *impl_->transformer;
   return CostSummary(impl_->model->config(), impl_->model->weights(), t.kv_shape(), t.isa(), t.threads());
 }
+WF_MODEL_INLINE const std::string& Engine::notice() const noexcept { return impl_->notice; }
 WF_MODEL_INLINE Status Engine::Check(const Request& request) const { return impl_->Check(request); }
 
 WF_MODEL_INLINE Result<uint64_t> Engine::Submit(Request request, EventSink sink) {

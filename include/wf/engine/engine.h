@@ -13,6 +13,7 @@
 #include "wf/base/inline.h"
 #include "wf/base/status.h"
 #include "wf/engine/request.h"
+#include "wf/model/head_query.h"
 #include "wf/model/model.h"
 
 namespace wf {
@@ -21,17 +22,19 @@ struct EngineOptions {
   int threads = 0;  // 0: physical cores of the affinity mask, bounded by the cgroup quota
   int64_t ctx = 0;  // tokens a request may use, prompt and answer; 0: the model's context length
   KvType kv_type = KvType::kF16;
-  int max_running = 1;           // requests in the batch at the same time
-  int max_queue = 16;            // waiting behind them; beyond that Submit() says kUnavailable
-  int64_t queue_timeout_ms = 0;  // 0: none; a request that waited longer ends with kUnavailable
-  int prefill_chunk = 256;       // rows of one step at most
-  std::string isa = {};          // name of an ISA to force; empty: WF_FORCE_ISA, else the best
+  int max_running = 1;              // requests in the batch at the same time
+  int max_queue = 16;               // waiting behind them; beyond that Submit() says kUnavailable
+  int64_t queue_timeout_ms = 0;     // 0: none; a request that waited longer ends with kUnavailable
+  int prefill_chunk = 256;          // rows of one step at most
+  std::string isa = {};             // name of an ISA to force; empty: WF_FORCE_ISA, else the best
+  HeadMode head = HeadMode::kAuto;  // how the next token is found; has no influence on which it is
 };
 
 struct EngineStats {
   int running = 0, waiting = 0;
   int64_t kv_blocks_used = 0, kv_blocks_total = 0;
   uint64_t requests = 0, prompt_tokens = 0, generated_tokens = 0, cancelled = 0, rejected = 0, steps = 0;
+  HeadStats head;
 };
 
 class Engine {
@@ -46,6 +49,7 @@ class Engine {
   const Model& model() const noexcept;
   const EngineOptions& options() const noexcept;  // with the defaults filled in
   std::string cost_summary() const;               // one line: ISA, threads, what a token reads (model/cost.h)
+  const std::string& notice() const noexcept;     // what could not be had and is not needed; empty: nothing
 
   // Checks a request without queueing it: what Submit() would refuse with kInvalidArgument (bad ids, sampling
   // values, empty stop strings) or kLimit (the prompt has no room in the context).

@@ -43,9 +43,23 @@ WF_MODEL_INLINE void Sequence::AddLogprob(const float* logits, size_t n, float l
   last.logprobs.push_back(std::move(lp));
 }
 
+WF_MODEL_INLINE std::span<const int32_t> Sequence::Forbidden(std::span<const int32_t> banned) {
+  if (generated >= request.min_tokens) return banned;
+  forbidden_.assign(banned.begin(), banned.end());
+  for (const int32_t e : model_.tokenizer().eog()) forbidden_.push_back(e);
+  forbidden_.insert(forbidden_.end(), request.stop_token_ids.begin(), request.stop_token_ids.end());
+  std::sort(forbidden_.begin(), forbidden_.end());
+  return forbidden_;
+}
+
+WF_MODEL_INLINE const HeadQuery* Sequence::Query(size_t n, std::span<const int32_t> banned) {
+  candidates.clear();
+  return request.logprobs < 0 && sampler_.Query(n, Forbidden(banned), &query_) ? &query_ : nullptr;
+}
+
 WF_MODEL_INLINE void Sequence::Next(float* logits, size_t n, std::span<const int32_t> banned,
                                     const Transformer& transformer) {
-  for (size_t i = 0; i < n; ++i) {
+  for (size_t i = 0; i < n && candidates.empty(); ++i) {
     if (std::isnan(logits[i]))
       return End(FinishReason::kError, StopType::kNone, InternalError("logits are not numbers (NaN)"));
   }
@@ -54,13 +68,8 @@ WF_MODEL_INLINE void Sequence::Next(float* logits, size_t n, std::span<const int
     lse = transformer.Softmax(logits, nullptr, n);
     raw_.assign(logits, logits + n);
   }
-  if (generated < request.min_tokens) {
-    forbidden_.assign(banned.begin(), banned.end());
-    for (const int32_t e : model_.tokenizer().eog()) forbidden_.push_back(e);
-    forbidden_.insert(forbidden_.end(), request.stop_token_ids.begin(), request.stop_token_ids.end());
-    banned = forbidden_;
-  }
-  const int32_t token = sampler_.Sample(logits, n, banned);
+  const int32_t token =
+      candidates.empty() ? sampler_.Sample(logits, n, Forbidden(banned)) : sampler_.Choose(candidates);
   sampler_.Accept(token);
   last_token = Clock::now();
   if (generated++ == 0) first_token = last_token;

@@ -25,7 +25,11 @@ class Sequence {
   using Clock = std::chrono::steady_clock;
   Sequence(Request r, EventSink s, const Model& m, const KernelTable& kernels, int64_t ctx);
 
-  // Takes the next token from a row of logits and passes on what may be shown of it.
+  // The question whose answer, in `candidates`, Next() takes in place of the n logits; null if it needs these. `banned`
+  // ascends.
+  const HeadQuery* Query(size_t n, std::span<const int32_t> banned);
+  // Takes the next token from a row of logits, or from `candidates` if there are any, and passes on what may be shown
+  // of it.
   void Next(float* logits, size_t n, std::span<const int32_t> banned, const Transformer& transformer);
   void End(FinishReason reason, StopType type, Status status);
   void EndAtDeadline();                 // kLength with timed_out if there are tokens, else kDeadline
@@ -46,9 +50,11 @@ class Sequence {
   std::vector<uint8_t*> pointers;
   Clock::time_point submitted, admitted, first_token, last_token;
   Event last;  // being filled until it is emitted
+  std::vector<Candidate> candidates;
 
  private:
   bool IsEnd(int32_t token) const;
+  std::span<const int32_t> Forbidden(std::span<const int32_t> banned);
   void Show(const std::string& text);
   void AddLogprob(const float* logits, size_t n, float lse, int32_t token);
 
@@ -58,6 +64,7 @@ class Sequence {
   Utf8Decoder decoder_;
   StopMatcher stops_;
   std::vector<int32_t> forbidden_;  // banned and end tokens, while there are fewer than min_tokens
+  HeadQuery query_;
   std::vector<float> raw_;
 };
 

@@ -31,12 +31,22 @@ namespace wf::detail {
   WF_EXTERN template void SoftmaxKernel<0>(isa::ISA, const SoftmaxArgs&) noexcept;                \
   WF_EXTERN template void PeakKernel<0>(isa::ISA, const PeakArgs&) noexcept;                      \
   WF_EXTERN template void ReadKernel<0>(isa::ISA, const ReadArgs&) noexcept;
+#define WF_HEAD_INSTANCES(ISA, WF_EXTERN)                                                            \
+  WF_EXTERN template void HeadPackKernel<DenseType::kF32>(isa::ISA, const HeadPackArgs&) noexcept;  \
+  WF_EXTERN template void HeadPackKernel<DenseType::kF16>(isa::ISA, const HeadPackArgs&) noexcept;  \
+  WF_EXTERN template void HeadPackKernel<DenseType::kBF16>(isa::ISA, const HeadPackArgs&) noexcept; \
+  WF_EXTERN template void HeadPackKernel<DenseType::kQ8_0>(isa::ISA, const HeadPackArgs&) noexcept; \
+  WF_EXTERN template void HeadPackKernel<DenseType::kQ4_0>(isa::ISA, const HeadPackArgs&) noexcept; \
+  WF_EXTERN template void HeadPackKernel<DenseType::kQ6_K>(isa::ISA, const HeadPackArgs&) noexcept; \
+  WF_EXTERN template void HeadPackKernel<DenseType::kQ4_K>(isa::ISA, const HeadPackArgs&) noexcept; \
+  WF_EXTERN template void HeadScanKernel<0>(isa::ISA, const HeadScanArgs&) noexcept;
 #if defined(__x86_64__)
 #define WF_FOR_EVERY_ISA(F, X) F(Scalar, X) F(Avx2, X) F(AvxVnni, X) F(Avx512, X) F(Avx512Vnni256, X) F(Avx512Vnni, X)
 #else
 #define WF_FOR_EVERY_ISA(F, X) F(Scalar, X)
 #endif
 WF_FOR_EVERY_ISA(WF_FLOAT_INSTANCES, extern)
+WF_FOR_EVERY_ISA(WF_HEAD_INSTANCES, extern)
 template <uint32_t kMask, class B, int R>
 inline constexpr bool kListed<isa::BestOf<kMask>, B, R> = kListed<isa::Scalar, B, R>;
 }  // namespace wf::detail

@@ -5,6 +5,7 @@
 #define WF_KERNELS_KERNELS_H_
 
 #include "wf/kernels/args.h"
+#include "wf/kernels/head_scan.h"
 #include "wf/quant/block.h"
 #include "wf/simd/isa.h"
 #include "wf/simd/mode.h"
@@ -34,7 +35,9 @@ inline constexpr bool kCompiled<isa::BestOf<kMask>> = true;
   template <int> void AddKernel(isa::ISA, const AddArgs&) noexcept;                            \
   template <int> void SoftmaxKernel(isa::ISA, const SoftmaxArgs&) noexcept;                    \
   template <int> void PeakKernel(isa::ISA, const PeakArgs&) noexcept;                          \
-  template <int> void ReadKernel(isa::ISA, const ReadArgs&) noexcept;
+  template <int> void ReadKernel(isa::ISA, const ReadArgs&) noexcept;                          \
+  template <DenseType T> void HeadPackKernel(isa::ISA, const HeadPackArgs&) noexcept;          \
+  template <int> void HeadScanKernel(isa::ISA, const HeadScanArgs&) noexcept;
 WF_DECLARE(Scalar)
 WF_DECLARE(Avx2)
 WF_DECLARE(AvxVnni)

@@ -15,7 +15,9 @@ KernelTable MakeTable(Isa) {
   KernelTable t;
   t.isa = static_cast<isa::Id>(Isa::kRank);
 #define WF_FN(ARGS, CALL) [](const ARGS& a) noexcept { CALL(Isa{}, a); }
-#define WF_DENSE(TYPE) t.dense[static_cast<size_t>(DenseType::TYPE)] = WF_FN(DenseArgs, DenseKernel<DenseType::TYPE>);
+#define WF_DENSE(TYPE)                                                                                  \
+  t.dense[static_cast<size_t>(DenseType::TYPE)] = WF_FN(DenseArgs, DenseKernel<DenseType::TYPE>); \
+  t.head_pack[static_cast<size_t>(DenseType::TYPE)] = WF_FN(HeadPackArgs, HeadPackKernel<DenseType::TYPE>);
   WF_DENSE(kF32)
   WF_DENSE(kF16)
   WF_DENSE(kBF16)
@@ -36,6 +38,7 @@ KernelTable MakeTable(Isa) {
   t.softmax = WF_FN(SoftmaxArgs, SoftmaxKernel<0>);
   t.peak = WF_FN(PeakArgs, PeakKernel<0>);
   t.read = WF_FN(ReadArgs, ReadKernel<0>);
+  t.head_scan = WF_FN(HeadScanArgs, HeadScanKernel<0>);
 #undef WF_FN
   return t;
 }

@@ -6,6 +6,7 @@
 
 #include "wf/base/inline.h"
 #include "wf/kernels/args.h"
+#include "wf/kernels/head_scan.h"
 #include "wf/quant/types.h"
 #include "wf/simd/isa.h"
 #include "wf/simd/mode.h"
@@ -25,6 +26,8 @@ struct KernelTable {
   void (*softmax)(const SoftmaxArgs&) noexcept = nullptr;
   void (*peak)(const PeakArgs&) noexcept = nullptr;
   void (*read)(const ReadArgs&) noexcept = nullptr;
+  void (*head_pack[kDenseTypes])(const HeadPackArgs&) noexcept = {};  // by DenseType
+  void (*head_scan)(const HeadScanArgs&) noexcept = nullptr;
 };
 
 struct TernaryInstance {

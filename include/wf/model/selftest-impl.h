@@ -12,6 +12,7 @@
 
 #include "wf/base/aligned.h"
 #include "wf/kernels/table.h"
+#include "wf/model/fast_head.h"
 #include "wf/model/selftest.h"
 #include "wf/quant/block.h"
 
@@ -36,6 +37,7 @@ class SelfTest {
       }
     }
     WF_TRY(TestDense(m_.weights().head));
+    WF_TRY(TestHeadScan(m_.weights().head));
     WF_TRY(TestRows());
     WF_TRY(TestAttention());
     report_.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -66,6 +68,57 @@ class SelfTest {
     std::set<size_t> s = {0, rows - 1};
     for (size_t i = 0; i < 64; ++i) s.insert(rows * i / 64);
     return {s.begin(), s.end()};
+  }
+
+  // The copy of some rows of the head, and their bounds for a few tokens.
+  Status TestHeadScan(const Linear& l) {
+    if (!FastHead::WhyNot(l, HeadMode::kFast).empty()) return OkStatus();
+    ++report_.kernels;
+    constexpr size_t kTokens = 6;
+    const size_t rows = std::min<size_t>(l.rows, kHeadBlock), bytes = rows * HeadRowBytes(l.k);
+    const size_t padded = HeadPaddedK(l.k);
+    AlignedBuffer<float> x, scratch(padded), want(4 * rows), got(4 * rows), want_best(kTokens), got_best(kTokens);
+    AlignedBuffer<uint8_t> want_codes(bytes), got_codes(bytes);
+    const auto pack = [&](const KernelTable& k, AlignedBuffer<uint8_t>& codes, AlignedBuffer<float>& p) {
+      k.head_pack[static_cast<size_t>(l.dense_type)](
+          {.w = l.data,
+           .k = l.k,
+           .row_begin = 0,
+           .row_end = rows,
+           .scratch = scratch.data(),
+           .codes = codes.data(),
+           .parts = {p.data(), p.data() + rows, p.data() + 2 * rows, p.data() + 3 * rows}});
+    };
+    pack(ref_, want_codes, want);
+    pack(k_, got_codes, got);
+    const std::string shape = std::string(TensorTypeName(l.type)) + " K=" + std::to_string(l.k);
+    WF_TRY(Compare("copy of the head " + shape, got_codes.data(), want_codes.data(), bytes, bytes));
+    WF_TRY(Compare("bounds of the head " + shape, got.data(), want.data(), 4 * rows, 4 * rows * sizeof(float)));
+
+    Fill(x, kTokens * l.k);
+    AlignedBuffer<int8_t> x_codes(kTokens * 2 * padded);
+    std::vector<HeadInput> inputs(kTokens);
+    for (size_t t = 0; t < kTokens; ++t) {
+      (void)PrepareHeadInput(x.data() + t * l.k, l.k, x_codes.data() + t * 2 * padded, &inputs[t]);
+    }
+    AlignedBuffer<float> want_upper(kTokens * rows), got_upper(kTokens * rows);
+    HeadScanArgs a{.codes = want_codes.data(),
+                   .parts = {want.data(), want.data() + rows, want.data() + 2 * rows, want.data() + 3 * rows},
+                   .k = l.k,
+                   .row_begin = 0,
+                   .row_end = rows,
+                   .x = inputs.data(),
+                   .tokens = kTokens,
+                   .upper = want_upper.data(),
+                   .stride = rows,
+                   .best = want_best.data(),
+                   .best_stride = 1};
+    ref_.head_scan(a);
+    a.upper = got_upper.data();
+    a.best = got_best.data();
+    k_.head_scan(a);
+    return Compare("scan of the head " + shape, got_upper.data(), want_upper.data(), kTokens * rows,
+                   kTokens * rows * sizeof(float));
   }
 
   Status TestTernary(const Linear& l) {

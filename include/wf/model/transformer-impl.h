@@ -9,6 +9,7 @@
 
 #include "wf/base/aligned.h"
 #include "wf/kernels/table.h"
+#include "wf/model/fast_head.h"
 #include "wf/model/ffn-impl.h"
 #include "wf/model/projector-impl.h"
 #include "wf/model/selftest.h"
@@ -17,14 +18,15 @@
 
 namespace wf {
 struct Transformer::Impl {
-  Impl(std::shared_ptr<const Model> m, int n, FloatType kv, isa::Id id)
+  Impl(std::shared_ptr<const Model> m, int n, FloatType kv, isa::Id id, HeadMode head)
       : model(std::move(m)),
         c(model->config()),
         w(model->weights()),
         k(Kernels(id)),
         pool(n),
         projector(w, k, &pool),
-        feed_forward(c, k, &pool, &projector) {
+        feed_forward(c, k, &pool, &projector),
+        fast_head(w.head, k, &pool, head) {
     shape = KvShape{c.layers, c.kv_heads, c.head_dim, kv};
     scratch.resize(static_cast<size_t>(pool.threads()));
     for (auto& s : scratch) s.Resize(AttentionScratch(kAttentionRows, c.heads / c.kv_heads, c.head_dim));
@@ -39,6 +41,7 @@ struct Transformer::Impl {
   ThreadPool pool;
   detail::Projector projector;
   detail::FeedForward feed_forward;
+  FastHead fast_head;
   KvShape shape;
   SelfTestReport selftest;
 
@@ -57,6 +60,8 @@ struct Transformer::Impl {
   };
   std::vector<AttentionTask> tasks;
   std::vector<uint32_t> visible;
+  std::vector<FastHead::Task> queries;
+  std::vector<const std::vector<Candidate>*> answers;  // of each row of logits; null: it was not asked
 
   // Angles in double, so that long contexts keep their precision.
   void EnsureRope(size_t positions) {
@@ -198,15 +203,26 @@ struct Transformer::Impl {
 
     // The head, for the rows that want it only.
     size_t wanted = 0;
+    queries.clear();
+    answers.clear();
     final_rows.Resize(n * e);
     for (size_t r = 0; r < n; ++r) {
       if (rows[r].pos - rows[r].seq->first < rows[r].seq->logits_from) continue;
       k.rms_norm(
           {.x = h.data() + r * e, .w = w.output_norm, .y = final_rows.data() + wanted * e, .n = e, .eps = c.rms_eps});
+      const SequenceRows& s = *rows[r].seq;
+      if (s.query != nullptr) queries.push_back({final_rows.data() + wanted * e, s.query, s.candidates});
+      answers.push_back(s.query != nullptr ? s.candidates : nullptr);
       ++wanted;
     }
-    if (wanted == 0) return;
-    projector.Dense(w.head, final_rows.data(), e, wanted, logits, c.vocab);
+    fast_head.Answer(queries);
+    // The rest, in runs of rows that lie side by side.
+    for (size_t i = 0, end = 0; i < wanted; i = end + 1) {
+      const auto unanswered = [&](size_t r) { return answers[r] == nullptr || answers[r]->empty(); };
+      for (end = i; end < wanted && unanswered(end); ++end) {
+      }
+      if (end > i) projector.Dense(w.head, final_rows.data() + i * e, e, end - i, logits + i * c.vocab, c.vocab);
+    }
   }
 };
 
@@ -215,10 +231,10 @@ WF_MODEL_INLINE Transformer::~Transformer() = default;
 
 WF_MODEL_INLINE Result<std::unique_ptr<Transformer>> Transformer::Create(std::shared_ptr<const Model> model,
                                                                          int threads, FloatType kv_type,
-                                                                         std::string_view isa) {
+                                                                         std::string_view isa, HeadMode head) {
   WF_ASSIGN(const isa::Id id, isa.empty() ? isa::Choose(CompiledIsas()) : isa::Force(isa, CompiledIsas()));
   if (threads < 1) return InvalidArgument("threads = " + std::to_string(threads) + ", expected at least 1");
-  auto impl = std::make_unique<Impl>(std::move(model), threads, kv_type, id);
+  auto impl = std::make_unique<Impl>(std::move(model), threads, kv_type, id, head);
   WF_TRY(impl->pool.status());
   WF_ASSIGN(impl->selftest, RunSelfTest(*impl->model, id, kv_type));
   return std::unique_ptr<Transformer>(new Transformer(std::move(impl)));
@@ -232,6 +248,9 @@ WF_MODEL_INLINE size_t Transformer::selftest_count() const noexcept { return imp
 WF_MODEL_INLINE void Transformer::Forward(std::span<const SequenceRows> sequences, float* logits) {
   impl_->Forward(sequences, logits);
 }
+WF_MODEL_INLINE bool Transformer::Prepare(double ms) { return impl_->fast_head.Build(ms); }
+WF_MODEL_INLINE HeadStats Transformer::head_stats() const noexcept { return impl_->fast_head.stats(); }
+WF_MODEL_INLINE const std::string& Transformer::head_why_not() const noexcept { return impl_->fast_head.why_not(); }
 WF_MODEL_INLINE float Transformer::Softmax(const float* x, float* p, size_t n) const noexcept {
   float lse = 0;
   impl_->k.softmax({.x = x, .p = p, .n = n, .lse = &lse});

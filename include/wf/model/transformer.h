@@ -8,12 +8,15 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "wf/base/inline.h"
 #include "wf/base/status.h"
 #include "wf/base/thread_pool.h"
 #include "wf/cache/kv_pool.h"
+#include "wf/model/head_query.h"
 #include "wf/model/model.h"
 #include "wf/simd/isa.h"
 
@@ -27,15 +30,20 @@ struct SequenceRows {
   size_t first = 0;
   uint8_t* const* blocks = nullptr;  // block b holds positions 32 b .. 32 b + 31
   size_t logits_from = 0;            // rows logits_from .. count - 1 get logits; count: none
+  // For sequences with one row of logits: the question that these are to answer. Where it can be answered without them,
+  // `candidates` holds the answer and the row of logits keeps what it held; else `candidates` is empty.
+  const HeadQuery* query = nullptr;
+  std::vector<Candidate>* candidates = nullptr;
 };
 
 class Transformer {
  public:
   // Takes the ISA of that name, or if it is empty the one of WF_FORCE_ISA, else the best; chooses the kernel of every
   // tensor, and runs the self-test: each distinct kernel and shape against the scalar definition on rows of the mapped
-  // weights, bit for bit. A mismatch is kInternal with ISA, kernel and shape.
+  // weights, bit for bit. A mismatch is kInternal with ISA, kernel and shape. `head`: whether queries have a copy of
+  // the output head to be answered from, which Prepare() makes.
   static Result<std::unique_ptr<Transformer>> Create(std::shared_ptr<const Model> model, int threads, FloatType kv_type,
-                                                     std::string_view isa = {});
+                                                     std::string_view isa = {}, HeadMode head = HeadMode::kFull);
   ~Transformer();
 
   isa::Id isa() const noexcept;
@@ -47,6 +55,12 @@ class Transformer {
   // Rows of all sequences in order. logits: one row of vocab floats for each row that asks for them, in order.
   // The result of a row depends on its own sequence only, and not on the number of threads.
   void Forward(std::span<const SequenceRows> sequences, float* logits);
+
+  // Works for about that many milliseconds on what makes later passes faster; true if nothing is left to do. Never
+  // needed, and without influence on results.
+  bool Prepare(double ms);
+  HeadStats head_stats() const noexcept;
+  const std::string& head_why_not() const noexcept;  // why there is no copy of the head; empty if there is (or will be)
 
   // p = softmax(x) of n values; returns the log of the sum of exp(x).
   float Softmax(const float* x, float* p, size_t n) const noexcept;
