@@ -31,11 +31,15 @@ inline constexpr size_t kDenseTokens = 64;
 struct DenseBuffer {
   alignas(64) float w[kDenseRows][kDenseChunk];
   alignas(64) float sum[kDenseTokens][kDenseRows][16];
+  const uint8_t* ahead;      // weights to prefetch while the chunk is in use ..
+  const uint8_t* ahead_end;  // .. up to here,
+  size_t ahead_step;         // .. so many bytes every 16 columns of a tile: a multiple of 64
 };
 
 // Adds n columns to the sums of R rows and T tokens, for one part of the 16 lanes. Sums, a vector of each token and one
 // of weights fit the registers: 32 with AVX-512 encodings, else 16.
 inline constexpr bool kDenseWide = HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2;
+inline constexpr size_t kDenseCalls = kDenseWide ? 16 / kLanes : 32 / kLanes;  // to cover eight rows
 template <int R, int T>
 HWY_INLINE void AddDense(DenseBuffer* b, int row, size_t part, size_t n, const float* x, size_t x_stride,
                          float (*sum)[kDenseRows][16]) {
@@ -46,8 +50,11 @@ HWY_INLINE void AddDense(DenseBuffer* b, int row, size_t part, size_t n, const f
   WF_UNROLL for (int r = 0; r < R; ++r) {
     WF_UNROLL for (int t = 0; t < T; ++t) acc[r][t] = hn::Load(d, sum[t][row + r] + part);
   }
+  const uint8_t* ahead = b->ahead;
+  const size_t step = ahead < b->ahead_end ? b->ahead_step : 0;
   size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
+  for (; i + 16 <= n; i += 16, ahead += step) {
+    for (size_t p = 0; p < step; p += 64) __builtin_prefetch(ahead + p);
     VF v[T];
     WF_UNROLL for (int t = 0; t < T; ++t) v[t] = hn::LoadU(d, x + static_cast<size_t>(t) * x_stride + i);
     WF_UNROLL for (int r = 0; r < R; ++r) {
@@ -56,6 +63,7 @@ HWY_INLINE void AddDense(DenseBuffer* b, int row, size_t part, size_t n, const f
       WF_UNROLL for (int t = 0; t < T; ++t) acc[r][t] = hn::MulAdd(wr, v[t], acc[r][t]);
     }
   }
+  b->ahead = ahead;
   if (i < n) {  // weights are followed by zeros
     const auto mask = hn::FirstN(d, n - i > part ? n - i - part : 0);
     for (int t = 0; t < T; ++t) {
@@ -114,10 +122,11 @@ HWY_NOINLINE void DenseBatch(const DenseArgs& a) noexcept {
       for (size_t col = 0; col < a.k; col += kDenseChunk) {
         const size_t n = a.k - col < kDenseChunk ? a.k - col : kDenseChunk;
         for (size_t r = 0; r < rows; ++r) {
-          for (size_t p = 0; p < bytes(n); p += 64) __builtin_prefetch(ahead + p);
-          ahead += bytes(n);
           DenseFloats<D>(w + r * row_bytes + bytes(col), n, b.w[r]);
         }
+        b.ahead = ahead;
+        b.ahead_end = ahead += rows * bytes(n);
+        b.ahead_step = AlignUp(rows * bytes(n) / (AlignUp(tokens, size_t{3}) / 3 * kDenseCalls * ((n + 15) / 16)) + 1, size_t{64});
         AddDenseTokens(&b, n, a.x + t0 * a.x_stride + col, a.x_stride, tokens);
       }
       for (size_t t = 0; t < tokens; ++t) {
