@@ -26,20 +26,20 @@ HWY_INLINE size_t DenseAhead(size_t row_bytes, size_t rows) {
 }
 
 inline constexpr int kDenseRows = 8;
-inline constexpr size_t kDenseChunk = 512;  // the longest block
+inline constexpr size_t kDenseChunk = 512;  // whole blocks; eight rows of it are a third of L1
 inline constexpr size_t kDenseTokens = 64;
 struct DenseBuffer {
   alignas(64) float w[kDenseRows][kDenseChunk];
   alignas(64) float sum[kDenseTokens][kDenseRows][16];
-  const uint8_t* ahead;      // weights to prefetch while the chunk is in use ..
-  const uint8_t* ahead_end;  // .. up to here,
-  size_t ahead_step;         // .. so many bytes every 16 columns of a tile: a multiple of 64
+  const uint8_t* ahead;      // weights to prefetch while a chunk is in use,
+  const uint8_t* ahead_end;  // up to here,
+  size_t ahead_step;         // so many bytes (a multiple of 64) with every 16 columns of a tile
 };
 
 // Adds n columns to the sums of R rows and T tokens, for one part of the 16 lanes. Sums, a vector of each token and one
 // of weights fit the registers: 32 with AVX-512 encodings, else 16.
 inline constexpr bool kDenseWide = HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2;
-inline constexpr size_t kDenseCalls = kDenseWide ? 16 / kLanes : 32 / kLanes;  // to cover eight rows
+inline constexpr size_t kDenseCalls = kDenseWide ? 16 / kLanes : 32 / kLanes;  // of AddDense for eight rows
 template <int R, int T>
 HWY_INLINE void AddDense(DenseBuffer* b, int row, size_t part, size_t n, const float* x, size_t x_stride,
                          float (*sum)[kDenseRows][16]) {
@@ -59,7 +59,7 @@ HWY_INLINE void AddDense(DenseBuffer* b, int row, size_t part, size_t n, const f
     WF_UNROLL for (int t = 0; t < T; ++t) v[t] = hn::LoadU(d, x + static_cast<size_t>(t) * x_stride + i);
     WF_UNROLL for (int r = 0; r < R; ++r) {
       const VF wr = hn::Load(d, w + static_cast<size_t>(r) * kDenseChunk + i);
-      __asm__("" : : "v"(wr.raw));
+      __asm__("" : : "v"(wr.raw));  // GCC would load it once a product, more than the load ports can do
       WF_UNROLL for (int t = 0; t < T; ++t) acc[r][t] = hn::MulAdd(wr, v[t], acc[r][t]);
     }
   }
@@ -111,7 +111,7 @@ HWY_NOINLINE void DenseBatch(const DenseArgs& a) noexcept {
   const auto bytes = [](size_t n) { return n / DenseBlock(D) * DenseBlockBytes(D); };
   const size_t row_bytes = bytes(a.k);
   DenseBuffer b;
-  std::memset(b.w, 0, sizeof(b.w));  // rows that are not there
+  if ((a.row_end - a.row_begin) % R != 0) std::memset(b.w, 0, sizeof(b.w));  // rows that are not there
   for (size_t t0 = 0; t0 < a.tokens; t0 += kDenseTokens) {
     const size_t tokens = a.tokens - t0 < kDenseTokens ? a.tokens - t0 : kDenseTokens;
     for (size_t row = a.row_begin; row < a.row_end; row += R) {
@@ -124,9 +124,11 @@ HWY_NOINLINE void DenseBatch(const DenseArgs& a) noexcept {
         for (size_t r = 0; r < rows; ++r) {
           DenseFloats<D>(w + r * row_bytes + bytes(col), n, b.w[r]);
         }
+        // Spread evenly, so that reading ahead and products overlap.
         b.ahead = ahead;
         b.ahead_end = ahead += rows * bytes(n);
-        b.ahead_step = AlignUp(rows * bytes(n) / (AlignUp(tokens, size_t{3}) / 3 * kDenseCalls * ((n + 15) / 16)) + 1, size_t{64});
+        const size_t steps = (tokens + 2) / 3 * kDenseCalls * ((n + 15) / 16);
+        b.ahead_step = AlignUp(rows * bytes(n) / steps + 1, 64);
         AddDenseTokens(&b, n, a.x + t0 * a.x_stride + col, a.x_stride, tokens);
       }
       for (size_t t = 0; t < tokens; ++t) {
