@@ -111,6 +111,26 @@ HWY_INLINE float Fold16(const V16& a) {
   hn::StoreU(h4, d4, t);
   return (t[0] + t[2]) + (t[1] + t[3]);
 }
+// The same of four vectors at once: out[i] = Fold16(a[i]).
+HWY_INLINE hn::Vec<hn::FixedTag<float, 4> > Fold4x16(const V16& a, const V16& b, const V16& c, const V16& d) {
+#if HWY_TARGET <= HWY_AVX3
+  const __m512 a0 = a.v[0].raw, b0 = b.v[0].raw, c0 = c.v[0].raw, d0 = d.v[0].raw;
+  const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a0, b0, 0x44), _mm512_shuffle_f32x4(a0, b0, 0xee));
+  const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c0, d0, 0x44), _mm512_shuffle_f32x4(c0, d0, 0xee));
+  const __m512 v = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+  const __m256 lo = _mm512_castps512_ps256(v), hi = _mm512_extractf32x8_ps(v, 1);  // a b, c d: four sums each
+#else
+  const __m256 a8 = _mm256_add_ps(a.v[0].raw, a.v[1].raw), b8 = _mm256_add_ps(b.v[0].raw, b.v[1].raw);
+  const __m256 c8 = _mm256_add_ps(c.v[0].raw, c.v[1].raw), d8 = _mm256_add_ps(d.v[0].raw, d.v[1].raw);
+  const __m256 lo = _mm256_add_ps(_mm256_permute2f128_ps(a8, b8, 0x20), _mm256_permute2f128_ps(a8, b8, 0x31));
+  const __m256 hi = _mm256_add_ps(_mm256_permute2f128_ps(c8, d8, 0x20), _mm256_permute2f128_ps(c8, d8, 0x31));
+#endif
+  // Lanes 0 and 1 of a c, b d, then 2 and 3; the last addition picks the sums in order.
+  const __m256 two = _mm256_add_ps(_mm256_shuffle_ps(lo, hi, 0x44), _mm256_shuffle_ps(lo, hi, 0xee));  // a a c c | b b d d
+  const __m256 one = _mm256_add_ps(two, _mm256_permute_ps(two, 0xf5));                                 // a . c . | b . d .
+  const __m128 ac = _mm256_castps256_ps128(one), bd = _mm256_extractf128_ps(one, 1);
+  return hn::Vec<hn::FixedTag<float, 4> >{_mm_unpacklo_ps(_mm_shuffle_ps(ac, ac, 0x88), _mm_shuffle_ps(bd, bd, 0x88))};
+}
 HWY_INLINE float Max16To1(const V16& a) {
   float m = hn::GetLane(hn::MaxOfLanes(DF(), a.v[0]));
   for (size_t i = 1; i < kParts; ++i) {
@@ -255,6 +275,15 @@ HWY_INLINE void Sum4(const hn::Vec<DI32>& a, const hn::Vec<DI32>& b, const hn::V
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), s);
 }
 
+HWY_INLINE V16 Set16F16(uint16_t h) {
+  V16 r;
+#if HWY_TARGET <= HWY_AVX3
+  r.v[0] = VF{_mm512_cvtph_ps(_mm256_set1_epi16(static_cast<int16_t>(h)))};
+#else
+  for (size_t i = 0; i < kParts; ++i) r.v[i] = VF{_mm256_cvtph_ps(_mm_set1_epi16(static_cast<int16_t>(h)))};
+#endif
+  return r;
+}
 HWY_INLINE float F16ToF32(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 // Four f16, the first in the low bits, to f32.
 HWY_INLINE hn::Vec<hn::FixedTag<float, 4> > F16ToF32x4(uint64_t h) {
