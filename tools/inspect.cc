@@ -47,7 +47,7 @@ struct Inspection {
   std::vector<TensorRow> tensors;
   std::vector<std::string> notices;
   bool has_memory = false;
-  uint64_t kv_f16 = 0, kv_f32 = 0;  // bytes per 1024 tokens
+  uint64_t kv[wf::kKvTypes] = {};  // bytes per 1024 tokens
   uint64_t scratch = 0;             // of a pass of kChunkRows rows
   bool bitlinear = false, dense = false;
   Status runs;
@@ -107,10 +107,10 @@ uint64_t ScratchBytes(const wf::Config& c, uint64_t vocab, uint64_t rank) {
 }
 
 void AddMemory(const wf::Config& c, uint64_t vocab, uint64_t rank, Inspection* out) {
-  wf::KvShape shape{c.layers, c.kv_heads, c.head_dim, wf::FloatType::kF16};
-  out->kv_f16 = 1024 / wf::kKvBlock * shape.BlockBytes();
-  shape.type = wf::FloatType::kF32;
-  out->kv_f32 = 1024 / wf::kKvBlock * shape.BlockBytes();
+  for (int t = 0; t < wf::kKvTypes; ++t) {
+    const wf::KvShape shape{c.layers, c.kv_heads, c.head_dim, static_cast<wf::KvType>(t)};
+    out->kv[t] = 1024 / wf::kKvBlock * shape.BlockBytes();
+  }
   out->scratch = ScratchBytes(c, vocab, rank);
   out->has_memory = true;
 }
@@ -248,9 +248,9 @@ void PrintText(const Inspection& r, bool folder) {
   }
   std::printf("\n");
   if (r.has_memory) {
-    std::printf("memory: weights %s (mapped), KV cache per 1024 tokens %s (f16) or %s (f32), scratch about %s\n",
-                wf::BytesText(r.weight_bytes).c_str(), wf::BytesText(r.kv_f16).c_str(), wf::BytesText(r.kv_f32).c_str(),
-                wf::BytesText(r.scratch).c_str());
+    std::printf("memory: weights %s (mapped), KV cache per 1024 tokens %s (f16), %s (f32) or %s (i8), scratch about %s\n",
+                wf::BytesText(r.weight_bytes).c_str(), wf::BytesText(r.kv[1]).c_str(), wf::BytesText(r.kv[0]).c_str(),
+                wf::BytesText(r.kv[2]).c_str(), wf::BytesText(r.scratch).c_str());
   }
   if (r.dense)
     std::printf(
@@ -293,8 +293,9 @@ void PrintJson(const Inspection& r, bool folder) {
                       {"notices", std::move(notices)}};
   if (r.has_memory) {
     out["memory"] = {{"weights", r.weight_bytes},
-                     {"kv_per_1024_tokens_f16", r.kv_f16},
-                     {"kv_per_1024_tokens_f32", r.kv_f32},
+                     {"kv_per_1024_tokens_f16", r.kv[1]},
+                     {"kv_per_1024_tokens_f32", r.kv[0]},
+                     {"kv_per_1024_tokens_i8", r.kv[2]},
                      {"scratch", r.scratch}};
   }
   std::printf("%s\n", json::serialize(out).c_str());

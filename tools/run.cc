@@ -171,7 +171,7 @@ wf::Status Run(Options o) {
   WF_ASSIGN(std::unique_ptr<wf::Engine> engine,
             wf::Engine::Create(model, {.threads = o.threads,
                                        .ctx = o.ctx,
-                                       .kv_type = o.kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16}));
+                                       .kv_type = *wf::KvTypeFromName(o.kv_type)}));
   return o.chat ? Chat(*engine, o) : RunOnce(*engine, o);
 }
 
@@ -203,8 +203,8 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(1, 1024));
   app.add_option("-c,--ctx-size", o.ctx, "Context in tokens (default: the model's)")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 30));
-  app.add_option("--kv-type", o.kv_type, "Type of the KV cache")
-      ->check(CLI::IsMember({"f16", "f32"}))
+  app.add_option("--kv-type", o.kv_type, "Type of the KV cache (i8: with a scale a token and head)")
+      ->check(CLI::IsMember({"f16", "f32", "i8"}))
       ->capture_default_str();
   app.add_option("--decode", o.decode, "Decoding mode")->check(CLI::IsMember({"ar"}))->capture_default_str();
   prompt->excludes(ids);

@@ -109,7 +109,7 @@ TEST_CASE("logprobs are the log-softmax of the model's logits, before penalties,
   Run(*engine, r, &a);
   REQUIRE(a.logprobs.size() == 30);
 
-  auto t = wf::Transformer::Create(Bard(), 1, wf::FloatType::kF32);
+  auto t = wf::Transformer::Create(Bard(), 1, wf::KvType::kF32);
   REQUIRE(t.ok());
   std::vector<int32_t> ids = r.prompt;
   ids.insert(ids.end(), a.ids.begin(), a.ids.end());

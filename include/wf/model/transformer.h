@@ -34,7 +34,7 @@ class Transformer {
   // Takes the ISA of that name, or if it is empty the one of WF_FORCE_ISA, else the best; chooses the kernel of every
   // tensor, and runs the self-test: each distinct kernel and shape against the scalar definition on rows of the mapped
   // weights, bit for bit. A mismatch is kInternal with ISA, kernel and shape.
-  static Result<std::unique_ptr<Transformer>> Create(std::shared_ptr<const Model> model, int threads, FloatType kv_type,
+  static Result<std::unique_ptr<Transformer>> Create(std::shared_ptr<const Model> model, int threads, KvType kv_type,
                                                      std::string_view isa = {});
   ~Transformer();
 
