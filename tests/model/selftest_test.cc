@@ -164,7 +164,8 @@ TEST_CASE("a kernel that is wrong in one bit of one value is found, by name") {
     name = "attention of chunks";
     t.attention_part[1] = [](const wf::AttentionArgs& a) noexcept {
       g_right->attention_part[1](a);
-      if (a.chunk == 1) Spoil(a.part + (a.rows - 1) * a.heads * wf::KvVStride(a.head_dim));
+      // Its last place could vanish in merging.
+      if (a.chunk == 1) a.part[(a.rows - 1) * a.heads * wf::KvVStride(a.head_dim)] += 1;
     };
   }
   SECTION("merging of chunks") {
