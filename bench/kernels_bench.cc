@@ -217,11 +217,18 @@ void RunDense(State& state, const wf::KernelTable& k, DenseType type, Shape s, s
 }
 
 // One token's attention over a context, all heads of a layer.
-void RunAttention(State& state, const wf::KernelTable& k, FloatType type, uint32_t context) {
-  const size_t element = type == FloatType::kF32 ? 4 : 2;
-  const size_t head_bytes = wf::KvHeadBytes(kHeadDim, element), group = kHeads / kKvHeads;
+void RunAttention(State& state, const wf::KernelTable& k, wf::KvType type, uint32_t context) {
+  const size_t head_bytes = wf::KvHeadBytes(kHeadDim, type), group = kHeads / kKvHeads;
   const size_t blocks = (context + wf::kKvBlock - 1) / wf::kKvBlock;
-  const auto cache = Stored(type, blocks * kKvHeads * head_bytes / element);
+  const auto cache = std::make_shared<wf::AlignedBuffer<uint8_t>>(blocks * kKvHeads * head_bytes);
+  const auto kv = Floats(2 * kHeadDim);
+  for (size_t i = 0; i < kKvHeads * blocks * wf::kKvBlock; ++i) {
+    k.kv_store[static_cast<size_t>(type)]({.k = kv->data(),
+                                           .v = kv->data() + kHeadDim,
+                                           .head_dim = kHeadDim,
+                                           .head = cache->data() + i / wf::kKvBlock * head_bytes,
+                                           .slot = i % wf::kKvBlock});
+  }
   std::vector<const uint8_t*> table;
   for (size_t b = 0; b < blocks; ++b) table.push_back(cache->data() + b * kKvHeads * head_bytes);
   const auto q = Floats(kHeads * kHeadDim);
@@ -240,7 +247,7 @@ void RunAttention(State& state, const wf::KernelTable& k, FloatType type, uint32
       a.q = q->data() + h * group * kHeadDim;
       a.out = out.data() + h * group * kHeadDim;
       a.offset = h * head_bytes;
-      k.attention[type == FloatType::kF32 ? 0 : 1](a);
+      k.attention[static_cast<size_t>(type)](a);
     }
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
@@ -297,8 +304,8 @@ void AddFloats(wf::isa::Id id) {
                                    [=](State& s) { RunDense(s, *k, type, head, tokens); });
     }
   }
-  for (const FloatType type : {FloatType::kF32, FloatType::kF16}) {
-    const std::string t = type == FloatType::kF32 ? "F32" : "F16";
+  for (const wf::KvType type : {wf::KvType::kF32, wf::KvType::kF16, wf::KvType::kI8}) {
+    const std::string t = type == wf::KvType::kF32 ? "F32" : type == wf::KvType::kF16 ? "F16" : "I8";
     for (const uint32_t context : {128u, 1024u, 4096u}) {
       benchmark::RegisterBenchmark(Name("attention", id, t + "/context:" + std::to_string(context)).c_str(),
                                    [=](State& s) { RunAttention(s, *k, type, context); });

@@ -53,7 +53,7 @@ int ParseFlags(int argc, char** argv, Flags* f) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("-t,--threads", f->engine.threads, "threads that compute; 0: one for each physical core")
       ->check(CLI::Range(0, 1024));
-  app.add_option("--kv-type", f->kv_type, "numbers in the KV cache")->check(CLI::IsMember({"f16", "f32"}));
+  app.add_option("--kv-type", f->kv_type, "numbers in the KV cache")->check(CLI::IsMember({"f16", "f32", "i8"}));
   app.add_option("--head", f->head,
                  "choice of tokens: auto keeps a 6-bit copy of a large output head and reads the head itself only where "
                  "the copy cannot rule a token out, full reads all of it; same tokens either way")
@@ -97,7 +97,7 @@ void FillIn(Flags* f) {
   f->engine.queue_timeout_ms = f->api.queue_timeout_ms = Ms(f->queue_timeout_s);
   f->api.request_timeout_ms = Ms(f->request_timeout_s);
   f->api.default_max_tokens = f->default_max_tokens > 0 ? f->default_max_tokens : -1;
-  f->engine.kv_type = f->kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16;
+  f->engine.kv_type = *wf::KvTypeFromName(f->kv_type);
   f->engine.head = f->head == "full" ? wf::HeadMode::kFull : wf::HeadMode::kAuto;
   f->http.limits.body_bytes = static_cast<uint64_t>(f->body_limit_mib * 1048576);
   f->http.error_body = wf::server::HttpErrorBody;

@@ -45,7 +45,7 @@ std::string Fingerprint(const Engine& engine) {
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   const auto isa = isa::Choose(~0u);
   return std::string("wf") + WF_VERSION_STRING + "-" + (isa.ok() ? isa::Name(*isa) : "none") + "-" + format +
-         (engine.options().kv_type == KvType::kF32 ? "-kvf32" : "-kvf16");
+         "-kv" + Name(engine.options().kv_type);
 }
 
 }  // namespace wf::server

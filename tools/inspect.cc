@@ -49,7 +49,7 @@ struct Inspection {
   std::vector<TensorRow> tensors;
   std::vector<std::string> notices;
   bool has_memory = false;
-  uint64_t kv_f16 = 0, kv_f32 = 0;  // bytes per 1024 tokens
+  uint64_t kv[wf::kKvTypes] = {};  // bytes per 1024 tokens
   uint64_t scratch = 0;             // of a pass of kChunkRows rows
   uint64_t head_copy = 0;           // of --head auto
   std::string no_head_copy;         // why there is none
@@ -111,10 +111,10 @@ uint64_t ScratchBytes(const wf::Config& c, uint64_t vocab, uint64_t rank) {
 }
 
 void AddMemory(const wf::Config& c, uint64_t vocab, uint64_t rank, Inspection* out) {
-  wf::KvShape shape{c.layers, c.kv_heads, c.head_dim, wf::FloatType::kF16};
-  out->kv_f16 = 1024 / wf::kKvBlock * shape.BlockBytes();
-  shape.type = wf::FloatType::kF32;
-  out->kv_f32 = 1024 / wf::kKvBlock * shape.BlockBytes();
+  for (int t = 0; t < wf::kKvTypes; ++t) {
+    const wf::KvShape shape{c.layers, c.kv_heads, c.head_dim, static_cast<wf::KvType>(t)};
+    out->kv[t] = 1024 / wf::kKvBlock * shape.BlockBytes();
+  }
   out->scratch = ScratchBytes(c, vocab, rank);
   out->has_memory = true;
 }
@@ -254,9 +254,9 @@ void PrintText(const Inspection& r, bool folder) {
   }
   std::printf("\n");
   if (r.has_memory) {
-    std::printf("memory: weights %s (mapped), KV cache per 1024 tokens %s (f16) or %s (f32), scratch about %s\n",
-                wf::BytesText(r.weight_bytes).c_str(), wf::BytesText(r.kv_f16).c_str(), wf::BytesText(r.kv_f32).c_str(),
-                wf::BytesText(r.scratch).c_str());
+    std::printf("memory: weights %s (mapped), KV cache per 1024 tokens %s (f16), %s (f32) or %s (i8), scratch about %s\n",
+                wf::BytesText(r.weight_bytes).c_str(), wf::BytesText(r.kv[1]).c_str(), wf::BytesText(r.kv[0]).c_str(),
+                wf::BytesText(r.kv[2]).c_str(), wf::BytesText(r.scratch).c_str());
     if (r.head_copy != 0) {
       std::printf("head: a 6-bit copy of %s is kept to find the next token (--head full: none)\n",
                   wf::BytesText(r.head_copy).c_str());
@@ -305,8 +305,9 @@ void PrintJson(const Inspection& r, bool folder) {
                       {"notices", std::move(notices)}};
   if (r.has_memory) {
     out["memory"] = {{"weights", r.weight_bytes},
-                     {"kv_per_1024_tokens_f16", r.kv_f16},
-                     {"kv_per_1024_tokens_f32", r.kv_f32},
+                     {"kv_per_1024_tokens_f16", r.kv[1]},
+                     {"kv_per_1024_tokens_f32", r.kv[0]},
+                     {"kv_per_1024_tokens_i8", r.kv[2]},
                      {"scratch", r.scratch},
                      {"head_copy", r.head_copy},
                      {"no_head_copy", r.no_head_copy}};

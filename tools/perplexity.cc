@@ -91,7 +91,7 @@ wf::Status Run(const Options& o, const std::atomic<bool>& stop) {
   }
   WF_ASSIGN(std::unique_ptr<wf::Transformer> t,
             wf::Transformer::Create(model, o.threads == 0 ? wf::DefaultThreads() : o.threads,
-                                    o.kv_type == "f32" ? wf::FloatType::kF32 : wf::FloatType::kF16));
+                                    *wf::KvTypeFromName(o.kv_type)));
   Score s;
   if (o.logits.empty()) {
     WF_TRY(Evaluate(*t, *model, ids, ctx, nullptr, &s, stop));
@@ -133,8 +133,8 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_option("-t,--threads", o.threads, "Threads (default: physical cores of the affinity mask)")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--kv-type", o.kv_type, "Type of the KV cache")
-      ->check(CLI::IsMember({"f16", "f32"}))
+  app.add_option("--kv-type", o.kv_type, "Type of the KV cache (i8: with a scale a token and head)")
+      ->check(CLI::IsMember({"f16", "f32", "i8"}))
       ->capture_default_str();
   app.add_flag("--json", o.as_json, "Print one JSON object");
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;

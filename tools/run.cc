@@ -181,7 +181,7 @@ wf::Status Run(Options o) {
   WF_ASSIGN(std::unique_ptr<wf::Engine> engine,
             wf::Engine::Create(model, {.threads = o.threads,
                                        .ctx = o.ctx,
-                                       .kv_type = o.kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16,
+                                       .kv_type = *wf::KvTypeFromName(o.kv_type),
                                        .head = o.head == "full" ? wf::HeadMode::kFull : wf::HeadMode::kAuto}));
   std::fprintf(stderr, "%s: %s\n", kProgram, engine->cost_summary().c_str());
   if (!engine->notice().empty()) std::fprintf(stderr, "%s: note: %s\n", kProgram, engine->notice().c_str());
@@ -216,8 +216,8 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(1, 1024));
   app.add_option("-c,--ctx-size", o.ctx, "Context in tokens (default: the model's)")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 30));
-  app.add_option("--kv-type", o.kv_type, "Type of the KV cache")
-      ->check(CLI::IsMember({"f16", "f32"}))
+  app.add_option("--kv-type", o.kv_type, "Type of the KV cache (i8: with a scale a token and head)")
+      ->check(CLI::IsMember({"f16", "f32", "i8"}))
       ->capture_default_str();
   app.add_option("--head", o.head,
                  "Choice of tokens: auto keeps a 6-bit copy of a large output head and reads the head itself only where "

@@ -30,6 +30,7 @@ def test_inspect_shows_file_and_folder(tmp_path):
     # 4 layers, 2 KV heads, K and V of 64 values, 1024 tokens
     assert info["memory"]["kv_per_1024_tokens_f16"] == 4 * 2 * 2 * 64 * 1024 * 2
     assert info["memory"]["kv_per_1024_tokens_f32"] == 4 * 2 * 2 * 64 * 1024 * 4
+    assert info["memory"]["kv_per_1024_tokens_i8"] == 4 * 2 * 2 * (64 + 4) * 1024  # and a scale
     assert info["memory"]["weights"] == sum(t["bytes"] for t in info["tensors"])
     assert info["memory"]["head_copy"] == 0 and info["memory"]["no_head_copy"] == "the head is small"
     assert info["metadata"]["tokenizer.ggml.tokens"]["count"] == 2048

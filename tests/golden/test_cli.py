@@ -93,7 +93,7 @@ def test_unknown_decoding_mode(model):
 
 @runners
 def test_unknown_kv_type(program, model):
-    fails(2, [*on(program, model), "--kv-type", "q8"], "--kv-type", "q8", "f16", "f32")
+    fails(2, [*on(program, model), "--kv-type", "q8"], "--kv-type", "q8", "f16", "f32", "i8")
 
 
 def test_unknown_head_mode(model):

@@ -50,6 +50,27 @@ TEST_CASE("alone, in a batch, in chunks of any size, on any number of threads: t
   }
 }
 
+TEST_CASE("with int8 K and V, too, an answer depends on its prompt only") {
+  const std::vector<Expected> cases = BardCases();
+  std::vector<Answer> want(cases.size());
+  const auto one = MakeEngine({.threads = 1, .kv_type = wf::KvType::kI8});
+  for (size_t i = 0; i < cases.size(); ++i) {
+    Run(*one, Greedy(cases[i].prompt, 64), &want[i]);
+    CHECK(want[i].last.reason != FinishReason::kError);
+    CHECK(want[i].ids.front() == cases[i].ids.front());
+  }
+  const auto engine = MakeEngine({.threads = 3, .kv_type = wf::KvType::kI8, .max_running = 4, .prefill_chunk = 7});
+  std::vector<std::unique_ptr<Answer>> answers;
+  for (const Expected& c : cases) {
+    answers.push_back(std::make_unique<Answer>());
+    REQUIRE(engine->Submit(Greedy(c.prompt, 64), answers.back()->Sink()).ok());
+  }
+  for (size_t i = 0; i < cases.size(); ++i) {
+    REQUIRE(answers[i]->Wait());
+    CHECK(answers[i]->ids == want[i].ids);
+  }
+}
+
 TEST_CASE("sampled tokens and every logprob are bit-equal in any company and any cut") {
   const std::vector<Expected> cases = BardCases();
   const auto request = [&](size_t i) {
@@ -109,7 +130,7 @@ TEST_CASE("logprobs are the log-softmax of the model's logits, before penalties,
   Run(*engine, r, &a);
   REQUIRE(a.logprobs.size() == 30);
 
-  auto t = wf::Transformer::Create(Bard(), 1, wf::FloatType::kF32);
+  auto t = wf::Transformer::Create(Bard(), 1, wf::KvType::kF32);
   REQUIRE(t.ok());
   std::vector<int32_t> ids = r.prompt;
   ids.insert(ids.end(), a.ids.begin(), a.ids.end());

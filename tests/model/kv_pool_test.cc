@@ -13,7 +13,7 @@ using wf::KvPool;
 using wf::KvShape;
 
 namespace {
-constexpr KvShape kShape{.layers = 2, .kv_heads = 3, .head_dim = 20, .type = wf::FloatType::kF16};
+constexpr KvShape kShape{.layers = 2, .kv_heads = 3, .head_dim = 20, .type = wf::KvType::kF16};
 }
 
 TEST_CASE("the shares of layers and heads tile a block") {
@@ -25,8 +25,19 @@ TEST_CASE("the shares of layers and heads tile a block") {
     for (size_t head = 0; head < 3; ++head, at += kShape.HeadBytes()) CHECK(kShape.Offset(layer, head) == at);
   }
   KvShape f32 = kShape;
-  f32.type = wf::FloatType::kF32;
+  f32.type = wf::KvType::kF32;
   CHECK(f32.BlockBytes() == 2 * kShape.BlockBytes());
+  KvShape i8 = kShape;  // and a scale for K and one for V of each token
+  i8.type = wf::KvType::kI8;
+  CHECK(i8.HeadBytes() == 20 * 32 + 32 * 32 + 2 * 32 * sizeof(float));
+}
+
+TEST_CASE("types of the cache have names") {
+  CHECK(wf::KvTypeFromName("f32") == wf::KvType::kF32);
+  CHECK(wf::KvTypeFromName("f16") == wf::KvType::kF16);
+  CHECK(wf::KvTypeFromName("i8") == wf::KvType::kI8);
+  CHECK(std::string(wf::Name(wf::KvType::kI8)) == "i8");
+  for (const char* no : {"", "F16", "i8 ", "q8_0", "f8"}) CHECK_FALSE(wf::KvTypeFromName(no).has_value());
 }
 
 TEST_CASE("blocks are distinct memory until there are none, and come back by their last reference") {
@@ -91,7 +102,7 @@ TEST_CASE("a pool can be moved") {
 }
 
 TEST_CASE("a size that overflows, or that the address space lacks, is an error") {
-  KvShape huge{.layers = 4096, .kv_heads = 65536, .head_dim = 4096, .type = wf::FloatType::kF32};
+  KvShape huge{.layers = 4096, .kv_heads = 65536, .head_dim = 4096, .type = wf::KvType::kF32};
   const auto overflow = KvPool::Create(huge, 0x7fffffff);
   REQUIRE_FALSE(overflow.ok());
   CHECK(overflow.status().code() == wf::ErrorCode::kLimit);

@@ -243,7 +243,7 @@ def test_bad_usage_exits_2(flags):
 def test_help_shows_defaults():
     r = run("--help")
     assert r.returncode == 0
-    for text in ("--port", "30000", "127.0.0.1", "--kv-type", "f16", "--drain-timeout", "--strict-model"):
+    for text in ("--port", "30000", "127.0.0.1", "--kv-type", "f16", "i8", "--drain-timeout", "--strict-model"):
         assert text in r.stdout
 
 

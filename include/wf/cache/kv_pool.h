@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "wf/base/inline.h"
@@ -14,10 +16,19 @@
 
 namespace wf {
 
+inline constexpr const char* kKvTypeNames[kKvTypes] = {"f32", "f16", "i8"};  // as users write them, by KvType
+inline constexpr const char* Name(KvType type) noexcept { return kKvTypeNames[static_cast<size_t>(type)]; }
+inline std::optional<KvType> KvTypeFromName(std::string_view name) noexcept {
+  for (int i = 0; i < kKvTypes; ++i) {
+    if (name == kKvTypeNames[i]) return static_cast<KvType>(i);
+  }
+  return std::nullopt;
+}
+
 struct KvShape {
   size_t layers = 0, kv_heads = 0, head_dim = 0;
-  FloatType type = FloatType::kF16;  // kF16 or kF32
-  size_t HeadBytes() const noexcept { return KvHeadBytes(head_dim, type == FloatType::kF32 ? 4 : 2); }
+  KvType type = KvType::kF16;
+  size_t HeadBytes() const noexcept { return KvHeadBytes(head_dim, type); }
   size_t BlockBytes() const noexcept { return layers * kv_heads * HeadBytes(); }
   // Bytes from a block's start to the share of one layer's kv head.
   size_t Offset(size_t layer, size_t kv_head) const noexcept { return (layer * kv_heads + kv_head) * HeadBytes(); }

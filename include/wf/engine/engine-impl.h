@@ -291,8 +291,7 @@ WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<c
   if (o.prefill_chunk < 1 || o.prefill_chunk > 65536) {
     return InvalidArgument("prefill_chunk = " + std::to_string(o.prefill_chunk) + ", expected 1 to 65536");
   }
-  const FloatType type = o.kv_type == KvType::kF32 ? FloatType::kF32 : FloatType::kF16;
-  WF_ASSIGN(std::unique_ptr<Transformer> t, Transformer::Create(model, o.threads, type, o.isa, o.head));
+  WF_ASSIGN(std::unique_ptr<Transformer> t, Transformer::Create(model, o.threads, o.kv_type, o.isa, o.head));
   const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock;
   WF_ASSIGN(KvPool pool, KvPool::Create(t->kv_shape(), per_sequence * static_cast<size_t>(o.max_running)));
   auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool));

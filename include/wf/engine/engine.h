@@ -12,6 +12,7 @@
 
 #include "wf/base/inline.h"
 #include "wf/base/status.h"
+#include "wf/cache/kv_pool.h"
 #include "wf/engine/request.h"
 #include "wf/model/head_query.h"
 #include "wf/model/model.h"

@@ -130,12 +130,23 @@ struct ReadArgs {
   uint32_t* sum = nullptr;
 };
 
-inline constexpr size_t kKvBlock = 32;  // tokens in one block of the KV cache
+enum class KvType : uint8_t { kF32, kF16, kI8 };  // elements of K and V; also the index in KernelTable
+inline constexpr int kKvTypes = 3;
 
-// Bytes of one head's share of a KV block: K transposed (head_dim x 32), then V (32 x head_dim rounded up to 16).
+inline constexpr size_t kKvBlock = 32;   // tokens in one block of the KV cache
+inline constexpr size_t kKvChunk = 512;  // tokens whose attention is summed by itself, then merged
+
+// One head's share of a KV block: K transposed (head_dim x 32), then V (32 x head_dim rounded up to 16); kI8: then
+// 32 scales of K and 32 of V, as f32.
+inline constexpr size_t KvElementBytes(KvType type) noexcept {
+  return type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1;
+}
 inline constexpr size_t KvVStride(size_t head_dim) noexcept { return (head_dim + 15) / 16 * 16; }
-inline constexpr size_t KvHeadBytes(size_t head_dim, size_t element) noexcept {
-  return kKvBlock * (head_dim + KvVStride(head_dim)) * element;
+inline constexpr size_t KvScales(size_t head_dim, KvType type) noexcept {  // bytes from the share's start
+  return kKvBlock * (head_dim + KvVStride(head_dim)) * KvElementBytes(type);
+}
+inline constexpr size_t KvHeadBytes(size_t head_dim, KvType type) noexcept {
+  return KvScales(head_dim, type) + (type == KvType::kI8 ? 2 * kKvBlock * sizeof(float) : 0);
 }
 
 // Stores one token's K and V of one kv head in its block.
@@ -147,25 +158,33 @@ struct KvStoreArgs {
   size_t slot = 0;       // position % 32
 };
 
-// Attention of `rows` tokens x `heads` query heads over one kv head (the heads share it). Row r sees the
-// keys 0 .. visible[r] - 1. One pass over absolute blocks of 32 keys with an online softmax; see ref.h for
-// the order of the sums. scratch: AttentionScratch() floats.
+// Attention of `rows` tokens x `heads` query heads over one kv head (the heads share it). Row r sees the keys
+// 0 .. visible[r] - 1. Keys are taken in absolute chunks of kKvChunk; see ref_attention.h for the order of the sums.
+// `attention` does all chunks. `attention_part` does one, so that chunks can be spread over threads, and
+// `attention_merge` makes the same result of all parts, which it overwrites.
 struct AttentionArgs {
-  const float* q = nullptr;  // head h of row r at q + r * q_stride + h * head_dim
+  const float* q = nullptr;  // head h of row r at q + r * q_stride + h * head_dim; not read by attention_merge
   size_t q_stride = 0;
-  float* out = nullptr;  // likewise
+  float* out = nullptr;  // likewise; not written by attention_part
   size_t out_stride = 0;
   size_t rows = 0, heads = 0, head_dim = 0;
   const uint32_t* visible = nullptr;  // >= 1 each
   float scale = 1;
   const uint8_t* const* blocks = nullptr;  // the sequence's KV blocks in order
   size_t offset = 0;                       // bytes from a block's start to the head's share
-  float* scratch = nullptr;
+  float* scratch = nullptr;                // AttentionScratch() floats; not used by attention_merge
+  size_t chunk = 0;                        // attention_part: which one; some row sees keys of it
+  float* part = nullptr;  // attention_part: AttentionPart() floats; attention_merge: those of chunk 0, then of chunk 1...
 };
-inline constexpr size_t AttentionScratch(size_t rows, size_t heads, size_t head_dim) noexcept {
-  const size_t v = KvVStride(head_dim);
-  return kKvBlock * (head_dim + v) + rows * heads * (head_dim + v + 2) + 4 * kKvBlock;
+// The state of a chunk, of each of rows * heads queries: weighted values (KvVStride(head_dim) each), then the greatest
+// scores, then the sums of weights. What belongs to rows that do not see the chunk is not defined.
+inline constexpr size_t AttentionPart(size_t rows, size_t heads, size_t head_dim) noexcept {
+  return rows * heads * (KvVStride(head_dim) + 2);
 }
+inline constexpr size_t AttentionScratch(size_t rows, size_t heads, size_t head_dim) noexcept {
+  return rows * heads * (head_dim + kKvChunk) + 2 * AttentionPart(rows, heads, head_dim);
+}
+inline constexpr size_t AttentionChunks(size_t visible) noexcept { return (visible + kKvChunk - 1) / kKvChunk; }
 
 }  // namespace wf
 #endif  // WF_KERNELS_ARGS_H_

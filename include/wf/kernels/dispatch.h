@@ -13,11 +13,13 @@
 #undef WF_TARGET_INCLUDE
 #define WF_TARGET_INCLUDE "wf/kernels/all-inl.h"
 #include "wf/simd/foreach_isa.h"
+#include "wf/kernels/ref_attention.h"
 #include "wf/kernels/ref_head.h"
 #else
 #if WF_ISA_MASK != 1
 #include "wf/kernels/all-inl.h"
 #endif
+#include "wf/kernels/ref_attention.h"
 #include "wf/kernels/ref_head.h"
 #endif
 

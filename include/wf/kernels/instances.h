@@ -19,10 +19,16 @@ namespace wf::detail {
   WF_EXTERN template void DenseKernel<DenseType::kQ4_0>(isa::ISA, const DenseArgs&) noexcept;     \
   WF_EXTERN template void DenseKernel<DenseType::kQ6_K>(isa::ISA, const DenseArgs&) noexcept;     \
   WF_EXTERN template void DenseKernel<DenseType::kQ4_K>(isa::ISA, const DenseArgs&) noexcept;     \
-  WF_EXTERN template void KvStoreKernel<FloatType::kF32>(isa::ISA, const KvStoreArgs&) noexcept;  \
-  WF_EXTERN template void KvStoreKernel<FloatType::kF16>(isa::ISA, const KvStoreArgs&) noexcept;  \
-  WF_EXTERN template void AttentionKernel<FloatType::kF32>(isa::ISA, const AttentionArgs&) noexcept; \
-  WF_EXTERN template void AttentionKernel<FloatType::kF16>(isa::ISA, const AttentionArgs&) noexcept; \
+  WF_EXTERN template void KvStoreKernel<KvType::kF32>(isa::ISA, const KvStoreArgs&) noexcept;      \
+  WF_EXTERN template void AttentionKernel<KvType::kF32>(isa::ISA, const AttentionArgs&) noexcept;  \
+  WF_EXTERN template void AttentionPartKernel<KvType::kF32>(isa::ISA, const AttentionArgs&) noexcept; \
+  WF_EXTERN template void KvStoreKernel<KvType::kF16>(isa::ISA, const KvStoreArgs&) noexcept;      \
+  WF_EXTERN template void AttentionKernel<KvType::kF16>(isa::ISA, const AttentionArgs&) noexcept;  \
+  WF_EXTERN template void AttentionPartKernel<KvType::kF16>(isa::ISA, const AttentionArgs&) noexcept; \
+  WF_EXTERN template void KvStoreKernel<KvType::kI8>(isa::ISA, const KvStoreArgs&) noexcept;      \
+  WF_EXTERN template void AttentionKernel<KvType::kI8>(isa::ISA, const AttentionArgs&) noexcept;  \
+  WF_EXTERN template void AttentionPartKernel<KvType::kI8>(isa::ISA, const AttentionArgs&) noexcept; \
+  WF_EXTERN template void AttentionMergeKernel<0>(isa::ISA, const AttentionArgs&) noexcept;       \
   WF_EXTERN template void QuantiseKernel<0>(isa::ISA, const QuantiseArgs&) noexcept;              \
   WF_EXTERN template void RmsNormKernel<0>(isa::ISA, const RmsNormArgs&) noexcept;                \
   WF_EXTERN template void RopeKernel<0>(isa::ISA, const RopeArgs&) noexcept;                      \

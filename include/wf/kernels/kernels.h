@@ -26,8 +26,10 @@ inline constexpr bool kCompiled<isa::BestOf<kMask>> = true;
   template <class Block, int Rank> void TernaryGemvKernel(isa::ISA, const TernaryArgs&) noexcept; \
   template <class Block, int Rank> void TernaryGemmKernel(isa::ISA, const TernaryArgs&) noexcept; \
   template <DenseType T> void DenseKernel(isa::ISA, const DenseArgs&) noexcept;                \
-  template <FloatType T> void KvStoreKernel(isa::ISA, const KvStoreArgs&) noexcept;            \
-  template <FloatType T> void AttentionKernel(isa::ISA, const AttentionArgs&) noexcept;        \
+  template <KvType T> void KvStoreKernel(isa::ISA, const KvStoreArgs&) noexcept;               \
+  template <KvType T> void AttentionKernel(isa::ISA, const AttentionArgs&) noexcept;           \
+  template <KvType T> void AttentionPartKernel(isa::ISA, const AttentionArgs&) noexcept;       \
+  template <int> void AttentionMergeKernel(isa::ISA, const AttentionArgs&) noexcept;           \
   template <int> void QuantiseKernel(isa::ISA, const QuantiseArgs&) noexcept;                  \
   template <int> void RmsNormKernel(isa::ISA, const RmsNormArgs&) noexcept;                    \
   template <int> void RopeKernel(isa::ISA, const RopeArgs&) noexcept;                          \

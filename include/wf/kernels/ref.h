@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The definition of every kernel in plain C++, present in every mode as isa::Scalar, and the oracle of
+// The definition of every kernel (attention: ref_attention.h) in plain C++, present in every mode as isa::Scalar, and the oracle of
 // every other ISA: integer sums are equal because they are exact, float results because this file fixes
 // the order of every operation:
 //   sums      16 running sums, element k goes to sum k % 16 by a fused multiply-add in ascending k (a short last
@@ -32,13 +32,6 @@ struct SumOrder {
     return lane[0];
   }
 };
-
-template <FloatType T>
-float LoadFloat(const void* p, size_t i) noexcept {
-  if constexpr (T == FloatType::kF32) return static_cast<const float*>(p)[i];
-  const uint16_t h = static_cast<const uint16_t*>(p)[i];
-  return T == FloatType::kF16 ? F32FromF16(h) : F32FromBf16(h);
-}
 
 // sum of w[i] * x[i] in SumOrder.
 template <class Load>
@@ -252,71 +245,6 @@ void SoftmaxKernel(isa::Scalar, const SoftmaxArgs& a) noexcept {
   if (a.p == nullptr) return;
   const float inv = 1.0f / sum;
   for (size_t i = 0; i < a.n; ++i) a.p[i] = a.p[i] * inv;
-}
-
-// --- attention --------------------------------------------------------------------------------------------
-
-template <FloatType T>
-void StoreFloat(void* p, size_t i, float v) noexcept {
-  if constexpr (T == FloatType::kF32) {
-    static_cast<float*>(p)[i] = v;
-  } else {
-    static_cast<uint16_t*>(p)[i] = T == FloatType::kF16 ? F16FromF32(v) : Bf16FromF32(v);
-  }
-}
-template <FloatType T>
-inline constexpr size_t kFloatBytes = T == FloatType::kF32 ? 4 : 2;
-
-template <FloatType T>
-void KvStoreKernel(isa::Scalar, const KvStoreArgs& a) noexcept {
-  for (size_t d = 0; d < a.head_dim; ++d) StoreFloat<T>(a.head, d * kKvBlock + a.slot, a.k[d]);
-  const size_t v = a.head_dim * kKvBlock + a.slot * KvVStride(a.head_dim);
-  for (size_t d = 0; d < a.head_dim; ++d) StoreFloat<T>(a.head, v + d, a.v[d]);
-}
-
-// For each block of 32 keys: scores s_j = fma chain over d of (q_d * scale) * k_jd; m' = max(m, max s_j);
-// c = exp(m - m'); p_j = exp(s_j - m'); l = fma(l, c, sum p_j in SumOrder); o_d = fma chain over j of p_j * v_jd
-// that starts at o_d * c. The result is o_d / l. Invisible keys take no part.
-template <FloatType T>
-void AttentionKernel(isa::Scalar, const AttentionArgs& a) noexcept {
-  const size_t dim = a.head_dim, vs = KvVStride(dim);
-  float* q = a.scratch;
-  float* o = q + dim;
-  for (size_t r = 0; r < a.rows; ++r) {
-    for (size_t h = 0; h < a.heads; ++h) {
-      const float* src = a.q + r * a.q_stride + h * dim;
-      for (size_t d = 0; d < dim; ++d) q[d] = src[d] * a.scale;
-      for (size_t d = 0; d < dim; ++d) o[d] = 0;
-      float m = -1e30f, l = 0;
-      for (size_t first = 0; first < a.visible[r]; first += kKvBlock) {
-        const uint8_t* head = a.blocks[first / kKvBlock] + a.offset;
-        const size_t n = a.visible[r] - first < kKvBlock ? a.visible[r] - first : kKvBlock;
-        float p[kKvBlock] = {};
-        float top = m;
-        for (size_t j = 0; j < n; ++j) {
-          float s = 0;
-          for (size_t d = 0; d < dim; ++d) s = std::fma(q[d], LoadFloat<T>(head, d * kKvBlock + j), s);
-          p[j] = s;
-          top = s > top ? s : top;
-        }
-        const float c = ExpRef(m - top);
-        SumOrder sum;
-        for (size_t j = 0; j < kKvBlock; ++j) {
-          p[j] = j < n ? ExpRef(p[j] - top) : 0.0f;
-          sum.lane[j % kSumLanes] = j < kSumLanes ? p[j] : sum.lane[j % kSumLanes] + p[j];
-        }
-        l = std::fma(l, c, sum.Fold());
-        m = top;
-        for (size_t d = 0; d < dim; ++d) {
-          float acc = o[d] * c;
-          for (size_t j = 0; j < n; ++j) acc = std::fma(p[j], LoadFloat<T>(head, dim * kKvBlock + j * vs + d), acc);
-          o[d] = acc;
-        }
-      }
-      float* out = a.out + r * a.out_stride + h * dim;
-      for (size_t d = 0; d < dim; ++d) out[d] = o[d] / l;
-    }
-  }
 }
 
 }  // namespace WF_MODE_NS

@@ -26,10 +26,15 @@ KernelTable MakeTable(Isa) {
   WF_DENSE(kQ6_K)
   WF_DENSE(kQ4_K)
 #undef WF_DENSE
-  t.kv_store[0] = WF_FN(KvStoreArgs, KvStoreKernel<FloatType::kF32>);
-  t.kv_store[1] = WF_FN(KvStoreArgs, KvStoreKernel<FloatType::kF16>);
-  t.attention[0] = WF_FN(AttentionArgs, AttentionKernel<FloatType::kF32>);
-  t.attention[1] = WF_FN(AttentionArgs, AttentionKernel<FloatType::kF16>);
+#define WF_KV(TYPE)                                                                                                 \
+  t.kv_store[static_cast<size_t>(KvType::TYPE)] = WF_FN(KvStoreArgs, KvStoreKernel<KvType::TYPE>);                  \
+  t.attention[static_cast<size_t>(KvType::TYPE)] = WF_FN(AttentionArgs, AttentionKernel<KvType::TYPE>);             \
+  t.attention_part[static_cast<size_t>(KvType::TYPE)] = WF_FN(AttentionArgs, AttentionPartKernel<KvType::TYPE>);
+  WF_KV(kF32)
+  WF_KV(kF16)
+  WF_KV(kI8)
+#undef WF_KV
+  t.attention_merge = WF_FN(AttentionArgs, AttentionMergeKernel<0>);
   t.quantise = WF_FN(QuantiseArgs, QuantiseKernel<0>);
   t.rms_norm = WF_FN(RmsNormArgs, RmsNormKernel<0>);
   t.rope = WF_FN(RopeArgs, RopeKernel<0>);

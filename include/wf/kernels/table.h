@@ -16,8 +16,10 @@ namespace wf {
 struct KernelTable {
   isa::Id isa = isa::Id::kScalar;
   void (*dense[kDenseTypes])(const DenseArgs&) noexcept = {};  // by DenseType
-  void (*kv_store[2])(const KvStoreArgs&) noexcept = {};       // kF32, kF16
-  void (*attention[2])(const AttentionArgs&) noexcept = {};    // likewise
+  void (*kv_store[kKvTypes])(const KvStoreArgs&) noexcept = {};            // by KvType
+  void (*attention[kKvTypes])(const AttentionArgs&) noexcept = {};         // likewise
+  void (*attention_part[kKvTypes])(const AttentionArgs&) noexcept = {};    // likewise
+  void (*attention_merge)(const AttentionArgs&) noexcept = nullptr;
   void (*quantise)(const QuantiseArgs&) noexcept = nullptr;
   void (*rms_norm)(const RmsNormArgs&) noexcept = nullptr;
   void (*rope)(const RopeArgs&) noexcept = nullptr;

@@ -229,7 +229,7 @@ class LogitReader {
  public:
   static Result<LogitReader> Open(std::shared_ptr<const Model> model, size_t tokens, int threads) {
     LogitReader r;
-    WF_ASSIGN(r.transformer_, Transformer::Create(model, threads, FloatType::kF32));
+    WF_ASSIGN(r.transformer_, Transformer::Create(model, threads, KvType::kF32));
     WF_ASSIGN(KvPool pool, KvPool::Create(r.transformer_->kv_shape(), (tokens + kKvBlock - 1) / kKvBlock));
     r.pool_ = std::make_unique<KvPool>(std::move(pool));
     while (r.blocks_.size() < r.pool_->total()) r.blocks_.push_back(r.pool_->Data(r.pool_->Acquire()));

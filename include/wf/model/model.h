@@ -21,8 +21,6 @@
 
 namespace wf {
 
-enum class KvType : uint8_t { kF16, kF32 };
-
 // Sampling defaults that came with the checkpoint (generation_config.json, general.sampling.*).
 struct GenerationDefaults {
   std::optional<float> temperature, top_p, min_p, repetition_penalty;

@@ -21,7 +21,7 @@ namespace detail {
 
 class SelfTest {
  public:
-  SelfTest(const Model& m, isa::Id id, FloatType kv)
+  SelfTest(const Model& m, isa::Id id, KvType kv)
       : m_(m), c_(m.config()), k_(Kernels(id)), ref_(Kernels(isa::Id::kScalar)), kv_(kv) {}
 
   Result<SelfTestReport> Run() {
@@ -275,13 +275,13 @@ class SelfTest {
   }
 
   Status TestAttention() {
-    constexpr size_t kTokens = 70, kRows = 3;  // two whole blocks and a part
-    const size_t dim = c_.head_dim, group = c_.heads / c_.kv_heads, n = group * dim;
-    const size_t element = kv_ == FloatType::kF32 ? 4 : 2, bytes = KvHeadBytes(dim, element),
-                 type = static_cast<size_t>(kv_);
-    AlignedBuffer<float> kv, q, a(kRows * n), b(kRows * n), scratch(AttentionScratch(kRows, group, dim));
-    AlignedBuffer<uint8_t> ca(3 * bytes), cb(3 * bytes);
-    Fill(kv, 2 * dim);
+    // A chunk, two whole blocks of the next and a part; rows that see one chunk and rows that see both.
+    constexpr size_t kTokens = kKvChunk + 70, kRows = 3, kBlocks = (kTokens + kKvBlock - 1) / kKvBlock;
+    const size_t dim = c_.head_dim, group = c_.heads / c_.kv_heads, n = group * dim, bytes = KvHeadBytes(dim, kv_),
+                 type = static_cast<size_t>(kv_), part = AttentionPart(kRows, group, dim);
+    AlignedBuffer<float> kv(2 * dim), q, a(kRows * n), b(kRows * n), scratch(AttentionScratch(kRows, group, dim)),
+        parts(2 * part);
+    AlignedBuffer<uint8_t> ca(kBlocks * bytes), cb(kBlocks * bytes);
     Fill(q, kRows * n);
     for (size_t t = 0; t < kTokens; ++t) {
       for (size_t d = 0; d < 2 * dim; ++d) kv[d] = Next();
@@ -294,8 +294,9 @@ class SelfTest {
       s.head = cb.data() + t / kKvBlock * bytes;
       k_.kv_store[type](s);
     }
-    WF_TRY(Compare("kv_store", cb.data(), ca.data(), kTokens, 3 * bytes));
-    const uint8_t* blocks[3] = {ca.data(), ca.data() + bytes, ca.data() + 2 * bytes};
+    WF_TRY(Compare("kv_store", cb.data(), ca.data(), kTokens, kBlocks * bytes));
+    const uint8_t* blocks[kBlocks];
+    for (size_t i = 0; i < kBlocks; ++i) blocks[i] = ca.data() + i * bytes;
     const uint32_t visible[kRows] = {5, 64, kTokens};
     AttentionArgs g{.q = q.data(),
                     .q_stride = n,
@@ -312,16 +313,27 @@ class SelfTest {
     ref_.attention[type](g);
     g.out = b.data();
     k_.attention[type](g);
-    report_.kernels += 2;
-    return Compare("attention head size " + std::to_string(dim), b.data(), a.data(), kRows * n,
-                   kRows * n * sizeof(float));
+    report_.kernels += 4;
+    const auto same = [&](const char* name) {
+      return Compare(name + (" head size " + std::to_string(dim)), b.data(), a.data(), kRows * n,
+                     kRows * n * sizeof(float));
+    };
+    WF_TRY(same("attention"));
+    for (g.chunk = 0; g.chunk < 2; ++g.chunk) {
+      g.part = parts.data() + g.chunk * part;
+      k_.attention_part[type](g);
+    }
+    g.part = parts.data();
+    std::memset(b.data(), 0, kRows * n * sizeof(float));
+    k_.attention_merge(g);
+    return same("attention of chunks");
   }
 
   const Model& m_;
   const Config& c_;
   const KernelTable& k_;
   const KernelTable& ref_;
-  FloatType kv_;
+  KvType kv_;
   SelfTestReport report_;
   std::set<std::tuple<int, size_t, size_t, size_t>> done_;
   uint64_t state_ = 1;
@@ -329,7 +341,7 @@ class SelfTest {
 
 }  // namespace detail
 
-WF_MODEL_INLINE Result<SelfTestReport> RunSelfTest(const Model& model, isa::Id id, FloatType kv_type) {
+WF_MODEL_INLINE Result<SelfTestReport> RunSelfTest(const Model& model, isa::Id id, KvType kv_type) {
   return detail::SelfTest(model, id, kv_type).Run();
 }
 

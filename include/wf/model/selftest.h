@@ -22,7 +22,7 @@ struct SelfTestReport {
 
 // Rows tested of each distinct shape and type: the first, the last and 64 in between, spread evenly.
 // kInternal naming ISA, kernel, type, shape and row at the first difference.
-Result<SelfTestReport> RunSelfTest(const Model& model, isa::Id id, FloatType kv_type);
+Result<SelfTestReport> RunSelfTest(const Model& model, isa::Id id, KvType kv_type);
 
 }  // namespace wf
 #if !WF_MODEL_COMPILED

@@ -4,11 +4,11 @@
 #define WF_MODEL_TRANSFORMER_IMPL_H_
 
 #include <chrono>
-#include <cmath>
 #include <vector>
 
 #include "wf/base/aligned.h"
 #include "wf/kernels/table.h"
+#include "wf/model/attention-impl.h"
 #include "wf/model/fast_head.h"
 #include "wf/model/ffn-impl.h"
 #include "wf/model/projector-impl.h"
@@ -18,21 +18,16 @@
 
 namespace wf {
 struct Transformer::Impl {
-  Impl(std::shared_ptr<const Model> m, int n, FloatType kv, isa::Id id, HeadMode head)
+  Impl(std::shared_ptr<const Model> m, int n, KvType kv, isa::Id id, HeadMode head)
       : model(std::move(m)),
         c(model->config()),
         w(model->weights()),
         k(Kernels(id)),
         pool(n),
         projector(w, k, &pool),
+        attention(c, w.rope_factors, k, &pool, kv),
         feed_forward(c, k, &pool, &projector),
-        fast_head(w.head, k, &pool, head) {
-    shape = KvShape{c.layers, c.kv_heads, c.head_dim, kv};
-    scratch.resize(static_cast<size_t>(pool.threads()));
-    for (auto& s : scratch) s.Resize(AttentionScratch(kAttentionRows, c.heads / c.kv_heads, c.head_dim));
-  }
-
-  static constexpr size_t kAttentionRows = 8;  // q, o and the widened block of 8 rows x 4 heads x 128 fit L1 and L2
+        fast_head(w.head, k, &pool, head) {}
 
   std::shared_ptr<const Model> model;
   const Config& c;
@@ -40,110 +35,14 @@ struct Transformer::Impl {
   const KernelTable& k;
   ThreadPool pool;
   detail::Projector projector;
+  detail::SelfAttention attention;
   detail::FeedForward feed_forward;
   FastHead fast_head;
-  KvShape shape;
   SelfTestReport selftest;
 
   AlignedBuffer<float> h, qkv, attn, out, final_rows;
-  std::vector<AlignedBuffer<float>> scratch;  // attention, one a thread
-  std::vector<float> rope_cos, rope_sin;      // positions x head_dim / 2
-  size_t rope_rows = 0;
-  struct Row {
-    const SequenceRows* seq;
-    size_t pos;
-  };
-  std::vector<Row> rows;
-  struct AttentionTask {
-    const SequenceRows* seq;
-    size_t row, first, count;  // row of the batch, of the sequence, how many
-  };
-  std::vector<AttentionTask> tasks;
-  std::vector<uint32_t> visible;
   std::vector<FastHead::Task> queries;
   std::vector<const std::vector<Candidate>*> answers;  // of each row of logits; null: it was not asked
-
-  // Angles in double, so that long contexts keep their precision.
-  void EnsureRope(size_t positions) {
-    if (positions <= rope_rows) return;
-    const size_t pairs = c.rope_dims / 2, n = AlignUp(positions, 256);
-    rope_cos.resize(n * pairs);
-    rope_sin.resize(n * pairs);
-    for (size_t i = 0; i < pairs; ++i) {
-      double step =
-          std::pow(static_cast<double>(c.rope_base), -2.0 * static_cast<double>(i) / static_cast<double>(c.rope_dims)) *
-          static_cast<double>(c.rope_scale);
-      if (w.rope_factors != nullptr) step /= static_cast<double>(w.rope_factors[i]);
-      for (size_t p = rope_rows; p < n; ++p) {
-        rope_cos[p * pairs + i] = static_cast<float>(std::cos(static_cast<double>(p) * step));
-        rope_sin[p * pairs + i] = static_cast<float>(std::sin(static_cast<double>(p) * step));
-      }
-    }
-    rope_rows = n;
-  }
-
-  // The norm of each head, if the model has one.
-  void NormHeads(const float* norm, float* x, size_t heads) const noexcept {
-    if (norm == nullptr) return;
-    for (size_t i = 0; i < heads; ++i) {
-      float* head = x + i * c.head_dim;
-      k.rms_norm({.x = head, .w = norm, .y = head, .n = c.head_dim, .eps = c.rms_eps});
-    }
-  }
-
-  // Norms of the heads, RoPE on q and k, K and V into the cache.
-  void StoreRows(size_t layer, size_t n, size_t width) {
-    const size_t qd = c.heads * c.head_dim, kd = c.kv_heads * c.head_dim, pairs = c.rope_dims / 2;
-    pool.ParallelFor(n, 1, [&](size_t begin, size_t end, int) {
-      for (size_t r = begin; r < end; ++r) {
-        const Row& row = rows[r];
-        float* x = qkv.data() + r * width;
-        NormHeads(w.layers[layer].q_norm, x, c.heads);
-        NormHeads(w.layers[layer].k_norm, x + qd, c.kv_heads);
-        RopeArgs rope{.x = x,
-                      .heads = c.heads,
-                      .head_dim = c.head_dim,
-                      .pairs = pairs,
-                      .cos = rope_cos.data() + row.pos * pairs,
-                      .sin = rope_sin.data() + row.pos * pairs,
-                      .neox = c.rope == RopeKind::kNeox};
-        k.rope(rope);
-        rope.x = x + qd;
-        rope.heads = c.kv_heads;
-        k.rope(rope);
-        uint8_t* block = row.seq->blocks[row.pos / kKvBlock];
-        for (size_t head = 0; head < c.kv_heads; ++head) {
-          k.kv_store[static_cast<int>(shape.type)]({.k = x + qd + head * c.head_dim,
-                                                    .v = x + qd + kd + head * c.head_dim,
-                                                    .head_dim = c.head_dim,
-                                                    .head = block + shape.Offset(layer, head),
-                                                    .slot = row.pos % kKvBlock});
-        }
-      }
-    });
-  }
-
-  void Attend(size_t layer, size_t width) {
-    const size_t qd = c.heads * c.head_dim, group = c.heads / c.kv_heads;
-    pool.ParallelFor(tasks.size() * c.kv_heads, 1, [&](size_t begin, size_t end, int worker) {
-      for (size_t i = begin; i < end; ++i) {
-        const AttentionTask& t = tasks[i / c.kv_heads];
-        const size_t head = i % c.kv_heads;
-        k.attention[static_cast<int>(shape.type)]({.q = qkv.data() + t.row * width + head * group * c.head_dim,
-                                                   .q_stride = width,
-                                                   .out = attn.data() + t.row * qd + head * group * c.head_dim,
-                                                   .out_stride = qd,
-                                                   .rows = t.count,
-                                                   .heads = group,
-                                                   .head_dim = c.head_dim,
-                                                   .visible = visible.data() + t.row,
-                                                   .scale = c.attention_scale,
-                                                   .blocks = t.seq->blocks,
-                                                   .offset = shape.Offset(layer, head),
-                                                   .scratch = scratch[static_cast<size_t>(worker)].data()});
-      }
-    });
-  }
 
   void AddTo(float* y, const float* x, size_t n) {
     pool.ParallelFor(n, 1, [&](size_t begin, size_t end, int) {
@@ -158,8 +57,7 @@ struct Transformer::Impl {
     const detail::Projector::Output in[] = {
         {&l.q, qkv.data(), width}, {&l.k, qkv.data() + qd, width}, {&l.v, qkv.data() + qd + kd, width}};
     projector.Project(h.data(), e, n, l.attn_norm, c.rms_eps, in);
-    StoreRows(i, n, width);
-    Attend(i, width);
+    attention.Run(i, l, qkv.data(), attn.data());
     const detail::Projector::Output o[] = {{&l.o, out.data(), e}};
     projector.Project(attn.data(), qd, n, nullptr, 0, o);
     AddTo(h.data(), out.data(), n);
@@ -167,26 +65,9 @@ struct Transformer::Impl {
     AddTo(h.data(), out.data(), n);
   }
 
-  void Plan(std::span<const SequenceRows> sequences) {
-    rows.clear();
-    tasks.clear();
-    visible.clear();
-    size_t positions = 0;
-    for (const SequenceRows& s : sequences) {
-      for (size_t i = 0; i < s.count; i += kAttentionRows) {
-        tasks.push_back({&s, rows.size() + i, i, std::min(kAttentionRows, s.count - i)});
-      }
-      for (size_t i = 0; i < s.count; ++i) {
-        rows.push_back({&s, s.first + i});
-        visible.push_back(static_cast<uint32_t>(s.first + i + 1));  // causal
-      }
-      positions = std::max(positions, s.first + s.count);
-    }
-    EnsureRope(positions);
-  }
-
   void Forward(std::span<const SequenceRows> sequences, float* logits) {
-    Plan(sequences);
+    attention.Plan(sequences);
+    const std::vector<detail::BatchRow>& rows = attention.rows();
     const size_t n = rows.size(), e = c.embedding;
     if (n == 0) return;
     h.Resize(n * e);
@@ -230,7 +111,7 @@ WF_MODEL_INLINE Transformer::Transformer(std::unique_ptr<Impl> impl) : impl_(std
 WF_MODEL_INLINE Transformer::~Transformer() = default;
 
 WF_MODEL_INLINE Result<std::unique_ptr<Transformer>> Transformer::Create(std::shared_ptr<const Model> model,
-                                                                         int threads, FloatType kv_type,
+                                                                         int threads, KvType kv_type,
                                                                          std::string_view isa, HeadMode head) {
   WF_ASSIGN(const isa::Id id, isa.empty() ? isa::Choose(CompiledIsas()) : isa::Force(isa, CompiledIsas()));
   if (threads < 1) return InvalidArgument("threads = " + std::to_string(threads) + ", expected at least 1");
@@ -242,7 +123,7 @@ WF_MODEL_INLINE Result<std::unique_ptr<Transformer>> Transformer::Create(std::sh
 
 WF_MODEL_INLINE isa::Id Transformer::isa() const noexcept { return impl_->k.isa; }
 WF_MODEL_INLINE int Transformer::threads() const noexcept { return impl_->pool.threads(); }
-WF_MODEL_INLINE KvShape Transformer::kv_shape() const noexcept { return impl_->shape; }
+WF_MODEL_INLINE KvShape Transformer::kv_shape() const noexcept { return impl_->attention.shape(); }
 WF_MODEL_INLINE double Transformer::selftest_ms() const noexcept { return impl_->selftest.ms; }
 WF_MODEL_INLINE size_t Transformer::selftest_count() const noexcept { return impl_->selftest.comparisons; }
 WF_MODEL_INLINE void Transformer::Forward(std::span<const SequenceRows> sequences, float* logits) {

@@ -42,7 +42,7 @@ class Transformer {
   // tensor, and runs the self-test: each distinct kernel and shape against the scalar definition on rows of the mapped
   // weights, bit for bit. A mismatch is kInternal with ISA, kernel and shape. `head`: whether queries have a copy of
   // the output head to be answered from, which Prepare() makes.
-  static Result<std::unique_ptr<Transformer>> Create(std::shared_ptr<const Model> model, int threads, FloatType kv_type,
+  static Result<std::unique_ptr<Transformer>> Create(std::shared_ptr<const Model> model, int threads, KvType kv_type,
                                                      std::string_view isa = {}, HeadMode head = HeadMode::kFull);
   ~Transformer();
 
