@@ -45,6 +45,15 @@ def test_right_use_compiles(cxx, name):
     assert result.returncode == 0, result.stderr
 
 
+# Flags with all of a Highway target above AVX-512, as -march=native gives them on new machines.
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are of x86-64")
+@pytest.mark.parametrize("cxx", COMPILERS)
+@pytest.mark.parametrize("mode", [STATIC, DYNAMIC], ids=["static", "dynamic"])
+def test_right_use_compiles_for_new_machines(cxx, mode):
+    result = compile_source(cxx, "rank_ok", [*mode, "-march=sapphirerapids"])
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("cxx", COMPILERS)
 @pytest.mark.parametrize("name", PAIRS)
 def test_wrong_use_is_refused_with_a_sentence(cxx, name):

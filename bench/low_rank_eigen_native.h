@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Eigen's low-rank term compiled for the machine that builds the benchmark, behind plain functions: the only unit of
-// bench/ with -march=native, and the only one that includes Eigen.
-#ifndef WF_BENCH_LRC_EIGEN_NATIVE_H_
-#define WF_BENCH_LRC_EIGEN_NATIVE_H_
+// bench/ that includes Eigen.
+#ifndef WF_BENCH_LOW_RANK_EIGEN_NATIVE_H_
+#define WF_BENCH_LOW_RANK_EIGEN_NATIVE_H_
 
 #include <cstddef>
 
@@ -20,9 +20,10 @@ struct EigenTerm {
 };
 using EigenFn = void (*)(const EigenTerm&);
 
-// y += U (V^T x); the fixed instance of this rank if there is one (64, 128, 256) and `fixed`, else the dynamic one.
+// y += U (V^T x) for F32 or F16 factors; `fixed`: the instance of this rank, one of 16, 64, 128, 256, else the dynamic
+// one.
 EigenFn FindEigen(FloatType storage, size_t rank, bool fixed);
 const char* EigenInstructionSets();
 
 }  // namespace wf::bench
-#endif  // WF_BENCH_LRC_EIGEN_NATIVE_H_
+#endif  // WF_BENCH_LOW_RANK_EIGEN_NATIVE_H_

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/lrc_eigen_native.h"
+#include "bench/low_rank_eigen_native.h"
 
 #include "wf/kernels/lrc_eigen.h"
 
@@ -22,6 +22,7 @@ void Run(const EigenTerm& e) {
 
 template <FloatType T>
 EigenFn Find(size_t rank, bool fixed) {
+  if (fixed && rank == 16) return Run<T, 16>;
   if (fixed && rank == 64) return Run<T, 64>;
   if (fixed && rank == 128) return Run<T, 128>;
   if (fixed && rank == 256) return Run<T, 256>;
@@ -31,9 +32,7 @@ EigenFn Find(size_t rank, bool fixed) {
 }  // namespace
 
 EigenFn FindEigen(FloatType storage, size_t rank, bool fixed) {
-  return storage == FloatType::kF32   ? Find<FloatType::kF32>(rank, fixed)
-         : storage == FloatType::kF16 ? Find<FloatType::kF16>(rank, fixed)
-                                      : Find<FloatType::kBF16>(rank, fixed);
+  return storage == FloatType::kF32 ? Find<FloatType::kF32>(rank, fixed) : Find<FloatType::kF16>(rank, fixed);
 }
 
 const char* EigenInstructionSets() { return Eigen::SimdInstructionSetsInUse(); }
