@@ -52,7 +52,7 @@ wf::Status ParseList(const char* flag, const std::string& text, T low, T high, s
 int Main(int argc, char** argv) {
   wf::BenchOptions o;
   wf::ModelArg model_arg;
-  std::string threads, depths = "0", batches = "1", kv_type = "f16";
+  std::string threads, depths = "0", batches = "1", kv_type = "f16", head = "auto";
   size_t machine_mb = 0;
   bool as_json = false;
   CLI::App app{
@@ -81,7 +81,11 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(0, 1000))
       ->capture_default_str();
   app.add_option("--kv-type", kv_type, "Type of the KV cache")
-      ->check(CLI::IsMember({"f16", "f32"}))
+      ->check(CLI::IsMember({"f16", "f32", "i8"}))
+      ->capture_default_str();
+  app.add_option("--head", head,
+                 "Choice of tokens: auto reads a 6-bit copy of a large output head, full all of the head")
+      ->check(CLI::IsMember({"auto", "full"}))
       ->capture_default_str();
   app.add_option("--isa", o.isa, "Kernels to use (default: WF_FORCE_ISA, else the best of this CPU)");
   auto* machine = app.add_option("--machine-mb", machine_mb,
@@ -97,7 +101,8 @@ int Main(int argc, char** argv) {
                               ParseList("--batch", batches, size_t{1}, size_t{4096}, &o.batches)}) {
     if (!s.ok()) return wf::UsageError(kProgram, s.message());
   }
-  o.kv_type = kv_type == "f32" ? wf::KvType::kF32 : wf::KvType::kF16;
+  o.kv_type = *wf::KvTypeFromName(kv_type);
+  o.head = head == "full" ? wf::HeadMode::kFull : wf::HeadMode::kAuto;
   o.measure_machine = machine->count() == 0 || machine_mb != 0;
   o.machine_bytes = machine_mb * 1000000;
   wf::CatchInterrupts();  // SIGPIPE, SIGXFSZ and SIGHUP as in the other programs

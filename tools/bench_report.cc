@@ -53,8 +53,6 @@ Reached ReachedBy(const BenchResult& r, const BenchCase& c) {
   return out;
 }
 
-const char* KvName(KvType t) { return t == KvType::kF32 ? "f32" : "f16"; }
-
 std::string Percent(double share) { return Number(100 * share, "%.1f %%"); }
 
 json::object LimitJson(const BenchResult& r, size_t threads_at, Series series) {
@@ -108,7 +106,7 @@ void PrintBenchTable(const BenchReport& r) {
   const BenchOptions& o = r.options;
   std::printf("%s (%s), %s, %s; %s on %s; K/V %s; %d repetitions, %s\n\n", Quote(r.model.name()).c_str(),
               r.path.c_str(), BytesText(r.model.gguf().file_bytes()).c_str(), r.model.config().architecture.c_str(),
-              isa::Name(r.result.isa), CpuName().c_str(), KvName(o.kv_type), o.repetitions, "wf " WF_VERSION_STRING);
+              isa::Name(r.result.isa), CpuName().c_str(), Name(o.kv_type), o.repetitions, "wf " WF_VERSION_STRING);
   const bool limits = !r.result.limits.empty();
   if (limits) {
     TextTable table{{"machine", "threads", "read GB/s best", "median", "8-bit products G/s best", "median"}};
@@ -169,7 +167,7 @@ void PrintBenchJson(const BenchReport& r) {
                            {"bytes", r.model.gguf().file_bytes()}}},
                          {"isa", isa::Name(r.result.isa)},
                          {"cpu", CpuName()},
-                         {"kv_type", KvName(o.kv_type)},
+                         {"kv_type", Name(o.kv_type)},
                          {"repetitions", o.repetitions},
                          {"warmup", o.warmup},
                          {"fill_seconds", r.result.fill_seconds},

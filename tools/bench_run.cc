@@ -85,7 +85,10 @@ class Runner {
         }
       }
     }
-    for (BenchCase& c : result_.cases) c.per_token = CostPerToken(*model_, transformers_[0]->kv_shape(), c, chunk_);
+    for (BenchCase& c : result_.cases) {
+      c.head_bytes = HeadBytes(c);
+      c.per_token = CostPerToken(*model_, transformers_[0]->kv_shape(), c, chunk_);
+    }
     return std::move(result_);
   }
 
@@ -93,8 +96,8 @@ class Runner {
   Status Prepare() {
     WF_TRY(CheckLengths());
     for (const int t : o_.threads) {
-      const FloatType kv = o_.kv_type == KvType::kF32 ? FloatType::kF32 : FloatType::kF16;
-      WF_ASSIGN(std::unique_ptr<Transformer> transformer, Transformer::Create(model_, t, kv, o_.isa));
+      WF_ASSIGN(std::unique_ptr<Transformer> transformer, Transformer::Create(model_, t, o_.kv_type, o_.isa, o_.head));
+      while (!transformer->Prepare(50)) WF_TRY(CheckInterrupt());
       transformers_.push_back(std::move(transformer));
     }
     result_.isa = transformers_[0]->isa();
@@ -113,6 +116,7 @@ class Runner {
       for (const size_t d : o_.depths) AddCase({.tokens = o_.predict, .depth = d, .threads_at = t});
       for (const size_t b : o_.batches) AddCase({.tokens = o_.predict, .batch = b, .threads_at = t});
     }
+    head_use_.resize(result_.cases.size());
     size_t own = 0, deepest = 0;  // blocks
     for (const BenchCase& c : result_.cases) {
       own = std::max(own, c.batch * Blocks(c.depth % kKvBlock + c.tokens));
@@ -209,18 +213,36 @@ class Runner {
     Transformer& t = *transformers_[c.threads_at];
     std::vector<std::unique_ptr<Sequence>> sequences;
     for (size_t i = 0; i < c.batch; ++i) sequences.push_back(Begin(c, i, t));
+    const HeadStats before = t.head_stats();
+    size_t passes = 0;
     const auto begin = Clock::now();
     while (!sequences[0]->ended()) {
       WF_TRY(CheckInterrupt());
-      Step(&t, sequences);
+      passes += Step(&t, sequences) ? 1 : 0;
     }
     const double seconds = Since(begin);
+    const HeadStats after = t.head_stats();
+    HeadUse& use = head_use_[static_cast<size_t>(&c - result_.cases.data())];
+    use.passes += passes;
+    use.rescored += after.rescored - before.rescored;
+    use.whole = use.whole || after.answered - before.answered != passes * c.batch;
     for (const auto& s : sequences) WF_TRY(s->last.status);
     return seconds;
   }
 
-  // As the engine does it: the next rows of every sequence, and a token of each that has no more.
-  void Step(Transformer* t, const std::vector<std::unique_ptr<Sequence>>& sequences) {
+  // What a pass with logits reads of the head: the copy and the rows that had to be computed, or all of it.
+  double HeadBytes(const BenchCase& c) {
+    const HeadUse& use = head_use_[static_cast<size_t>(&c - result_.cases.data())];
+    if (use.whole || use.passes == 0) return -1;
+    const Linear& head = model_->weights().head;
+    const double row = static_cast<double>(head.k / DenseBlock(head.dense_type) * DenseBlockBytes(head.dense_type));
+    return static_cast<double>(transformers_[c.threads_at]->head_stats().bytes) +
+           row * static_cast<double>(use.rescored) / static_cast<double>(use.passes);
+  }
+
+  // As the engine does it: the next rows of every sequence, and a token of each that has no more. True: there were
+  // logits.
+  bool Step(Transformer* t, const std::vector<std::unique_ptr<Sequence>>& sequences) {
     const size_t vocab = model_->config().vocab;
     rows_.clear();
     size_t wanted = 0;
@@ -231,7 +253,10 @@ class Runner {
                        .first = s->computed,
                        .blocks = s->pointers.data(),
                        .logits_from = n == left ? n - 1 : n});
-      wanted += n == left ? 1 : 0;
+      if (n != left) continue;
+      rows_.back().query = s->Query(vocab, banned_);
+      rows_.back().candidates = &s->candidates;
+      ++wanted;
     }
     logits_.resize(wanted * vocab);
     t->Forward(rows_, logits_.data());
@@ -242,6 +267,7 @@ class Runner {
       sequences[i]->Next(logits, vocab, banned_, *t);
       logits += vocab;
     }
+    return wanted != 0;
   }
 
   std::shared_ptr<const Model> model_;
@@ -256,6 +282,12 @@ class Runner {
   std::vector<uint8_t*> own_, filled_;  // blocks that runs write, and that they only read
   std::vector<SequenceRows> rows_;
   std::vector<float> logits_;
+  struct HeadUse {
+    size_t passes = 0;  // with logits, warm-up included
+    uint64_t rescored = 0;
+    bool whole = false;  // a row of logits was computed in full
+  };
+  std::vector<HeadUse> head_use_;  // by case
   BenchResult result_;
 };
 

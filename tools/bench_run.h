@@ -13,6 +13,7 @@
 #include "tools/machine.h"
 #include "wf/base/status.h"
 #include "wf/model/cost.h"
+#include "wf/model/head_query.h"
 #include "wf/model/model.h"
 
 namespace wf {
@@ -23,6 +24,7 @@ struct BenchOptions {
   std::vector<size_t> depths = {0}, batches = {1};
   int repetitions = 5, warmup = 1;
   KvType kv_type = KvType::kF16;
+  HeadMode head = HeadMode::kAuto;
   std::string isa;              // empty: as the engine chooses
   bool measure_machine = true;  // else there are no limits
   size_t machine_bytes = 0;     // 0: Machine::DefaultBytes()

@@ -131,7 +131,7 @@ void PrintJson(const Report& r) {
 Status PrintTuning(const Model& model, const std::string& path, const TuningOptions& options) {
   WF_ASSIGN(const isa::Id isa, isa::Choose(CompiledIsas()));
   const Config& c = model.config();
-  const KvShape kv{c.layers, c.kv_heads, c.head_dim, FloatType::kF16};
+  const KvShape kv{c.layers, c.kv_heads, c.head_dim, KvType::kF16};
   Report r{model,
            path,
            options,

@@ -30,7 +30,7 @@ struct TwoB {
   wf::Config c;
   wf::Weights w;
   const float norm = 1;
-  wf::KvShape kv{30, 5, 128, wf::FloatType::kF16};
+  wf::KvShape kv{30, 5, 128, wf::KvType::kF16};
   TwoB() {
     c.embedding = 2560;
     c.layers = 30;
@@ -170,7 +170,7 @@ TEST_CASE("experts: those that a row is sent to; for more rows, as many as even 
                          Make("blk.0.ffn_down." + std::to_string(i) + ".weight", 64, 64)});  // as old files name them
   }
   w.layers.push_back(l);
-  const wf::KvShape kv{1, 1, 32, wf::FloatType::kF16};
+  const wf::KvShape kv{1, 1, 32, wf::KvType::kF16};
   const double attn = 64 * 64 + 2 * 32 * 64 + 64 * 64, expert = 3 * 64 * 64;
   const wf::PassCost one = wf::CostOfPass(c, w, kv, wf::DecodePass(1, 0));
   CHECK(one.total.ternary == attn + 2 * expert);

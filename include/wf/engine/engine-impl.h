@@ -322,7 +322,8 @@ WF_MODEL_INLINE const Model& Engine::model() const noexcept { return *impl_->mod
 WF_MODEL_INLINE const EngineOptions& Engine::options() const noexcept { return impl_->options; }
 WF_MODEL_INLINE std::string Engine::cost_summary() const {
   const Transformer& t = *impl_->transformer;
-  return CostSummary(impl_->model->config(), impl_->model->weights(), t.kv_shape(), t.isa(), t.threads());
+  return CostSummary(impl_->model->config(), impl_->model->weights(), t.kv_shape(), t.isa(), t.threads(),
+                     t.head_stats().bytes);
 }
 WF_MODEL_INLINE const std::string& Engine::notice() const noexcept { return impl_->notice; }
 WF_MODEL_INLINE Status Engine::Check(const Request& request) const { return impl_->Check(request); }

@@ -109,7 +109,7 @@ HWY_NOINLINE void KvStore(const KvStoreArgs& a) noexcept {
 HWY_INLINE void Prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
 
 // How far ahead of a block's K (V) another's is fetched, in the order in which they are read.
-inline constexpr size_t kAhead = 2;
+inline constexpr size_t kKvAhead = 2;
 // A vector of keys is widened for up to kScoreQueries queries, one of values for up to kWeighQueries: accumulators fill
 // half of the registers. Few queries take the keys of two blocks at a time, or their chains were too few to hide the
 // latency of a multiply-add.
@@ -262,12 +262,12 @@ HWY_NOINLINE void AttendChunk(const AttentionArgs& a, size_t chunk, const float*
   const size_t blocks = (most + kKvBlock - 1) / kKvBlock, v_at = dim * kKvBlock * KvElementBytes(T);
   // Where the blocks' K lie, then their V: the order in which they are read. Past the end the next chunk's K follows if
   // it is this thread that will read it, else the last V stands for it.
-  const uint8_t* region[2 * kKvChunk / kKvBlock + kAhead];
+  const uint8_t* region[2 * kKvChunk / kKvBlock + kKvAhead];
   for (size_t b = 0; b < blocks; ++b) {
     region[b] = a.blocks[first / kKvBlock + b] + a.offset;
     region[blocks + b] = region[b] + v_at;
   }
-  for (size_t i = 0; i < kAhead; ++i) {
+  for (size_t i = 0; i < kKvAhead; ++i) {
     const bool next = a.part == nullptr && last > first + kKvChunk + i * kKvBlock;
     region[2 * blocks + i] = next ? a.blocks[first / kKvBlock + blocks + i] + a.offset : region[2 * blocks - 1];
   }
@@ -285,11 +285,11 @@ HWY_NOINLINE void AttendChunk(const AttentionArgs& a, size_t chunk, const float*
         continue;
       }
       if (pair == 2) {
-        ScoreQueries<T, 2>(count, q, dim, region + b, region + b + kAhead, out);
+        ScoreQueries<T, 2>(count, q, dim, region + b, region + b + kKvAhead, out);
         break;
       }
       const size_t queries = count - i < kScoreQueries ? count - i : kScoreQueries;
-      ScoreQueries<T, 1>(queries, q + i * dim, dim, region + b, region + b + kAhead, out + i * kKvChunk);
+      ScoreQueries<T, 1>(queries, q + i * dim, dim, region + b, region + b + kKvAhead, out + i * kKvChunk);
       i += queries;
     }
     b += pair;
@@ -310,7 +310,7 @@ HWY_NOINLINE void AttendChunk(const AttentionArgs& a, size_t chunk, const float*
       }
       if (n != 0) {
         WeighQueries<T>(queries, scores + i * kKvChunk + b * kKvBlock, dim, region[blocks + b], n,
-                        region[blocks + b + kAhead], state.o + i * vs);
+                        region[blocks + b + kKvAhead], state.o + i * vs);
       }
       i += queries;
     }

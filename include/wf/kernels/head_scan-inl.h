@@ -116,7 +116,7 @@ HWY_NOINLINE void HeadPack(const HeadPackArgs& a) noexcept {
     if constexpr (kQuantised<T>) {
       constexpr size_t kN = DenseBlock(T), kBytes = DenseBlockBytes(T);
       const uint8_t* b = static_cast<const uint8_t*>(a.w) + row * (a.k / kN) * kBytes;
-      for (size_t i = 0; i < a.k; i += kN, b += kBytes) Dequant<T>(b, w + i);
+      for (size_t i = 0; i < a.k; i += kN, b += kBytes) Dequant<T>(b, KeepFloats{w + i});
     } else {
       constexpr FloatType F = static_cast<FloatType>(T);
       size_t i = 0;

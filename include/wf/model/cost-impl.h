@@ -145,9 +145,11 @@ WF_MODEL_INLINE PassCost CostOfPass(const Config& c, const Weights& w, const KvS
   return counter.Finish(kv);
 }
 
-WF_MODEL_INLINE std::string CostSummary(const Config& c, const Weights& w, const KvShape& kv, isa::Id isa,
-                                        int threads) {
-  const PassCost cost = CostOfPass(c, w, kv, {});
+WF_MODEL_INLINE std::string CostSummary(const Config& c, const Weights& w, const KvShape& kv, isa::Id isa, int threads,
+                                        uint64_t head_copy) {
+  PassShape pass;
+  if (head_copy != 0) pass.head_bytes = static_cast<double>(head_copy);
+  const PassCost cost = CostOfPass(c, w, kv, pass);
   const auto mega = [](double bytes) {
     char text[32];
     std::snprintf(text, sizeof(text), bytes < 1e7 ? "%.2f MB" : "%.0f MB", bytes / 1e6);
@@ -156,7 +158,8 @@ WF_MODEL_INLINE std::string CostSummary(const Config& c, const Weights& w, const
   std::string s = isa::Name(isa);
   s += ", " + std::to_string(threads) + (threads == 1 ? " thread: " : " threads: ");
   s += mega(cost.total.bytes) + " a token (body " + mega(cost.total.bytes - cost.head.bytes);
-  s += ", head " + std::string(TensorTypeName(w.head.type)) + " " + mega(cost.head.bytes);
+  s += head_copy != 0 ? ", 6-bit copy of head " : ", head ";
+  s += std::string(TensorTypeName(w.head.type)) + " " + mega(cost.head.bytes);
   char text[64];
   std::snprintf(text, sizeof(text), "), K/V %.4g kB more for each token of context", KvBytesPerPosition(kv) / 1e3);
   return s + text;

@@ -68,8 +68,11 @@ struct PassCost {
 // row.
 PassCost CostOfPass(const Config& c, const Weights& w, const KvShape& kv, const PassShape& pass);
 
-// "avx512vnni, 2 threads: 1178 MB a token (body 521 MB, head F16 657 MB), K/V 77 kB more for each token of context"
-std::string CostSummary(const Config& c, const Weights& w, const KvShape& kv, isa::Id isa, int threads);
+// "avx512vnni, 2 threads: 1178 MB a token (body 521 MB, head F16 657 MB), K/V 77 kB more for each token of context".
+// head_copy: bytes of the copy that greedy requests and the like read in place of the head, 0: there is none; then
+// "769 MB a token (body 521 MB, 6-bit copy of head F16 248 MB)".
+std::string CostSummary(const Config& c, const Weights& w, const KvShape& kv, isa::Id isa, int threads,
+                        uint64_t head_copy = 0);
 
 }  // namespace wf
 #if !WF_MODEL_COMPILED
