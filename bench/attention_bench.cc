@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention<isa,type>/context:n: one token over a context, all heads of a layer of the 2B model, one thread.
 #include "bench/bench.h"
+#include "wf/cache/kv_pool.h"
 #include "wf/kernels/table.h"
 
 namespace wf::bench {
@@ -8,11 +9,22 @@ namespace {
 
 constexpr size_t kHeads = 20, kKvHeads = 5, kGroup = kHeads / kKvHeads, kHeadDim = 128;
 
-void RunAttention(benchmark::State& state, const KernelTable& k, FloatType type, uint32_t context) {
-  const size_t head_bytes = KvHeadBytes(kHeadDim, type == FloatType::kF32 ? 4 : 2);
+// Every slot of every head's share holds the same row of K and V.
+void FillCache(const KernelTable& k, KvType type, size_t head_bytes, AlignedBuffer<uint8_t>* cache) {
+  const AlignedBuffer<float> row = Floats(kHeadDim);
+  for (size_t at = 0; at < cache->size(); at += head_bytes) {
+    for (size_t slot = 0; slot < kKvBlock; ++slot) {
+      k.kv_store[static_cast<size_t>(type)](
+          {.k = row.data(), .v = row.data(), .head_dim = kHeadDim, .head = cache->data() + at, .slot = slot});
+    }
+  }
+}
+
+void RunAttention(benchmark::State& state, const KernelTable& k, KvType type, uint32_t context) {
+  const size_t head_bytes = KvHeadBytes(kHeadDim, type);
   const size_t blocks = (context + kKvBlock - 1) / kKvBlock, block_bytes = kKvHeads * head_bytes;
-  const DenseType dense = type == FloatType::kF32 ? DenseType::kF32 : DenseType::kF16;
-  const AlignedBuffer<uint8_t> cache = DenseMatrix(dense, {blocks, block_bytes / DenseBlockBytes(dense)});
+  AlignedBuffer<uint8_t> cache(blocks * block_bytes);
+  FillCache(k, type, head_bytes, &cache);
   std::vector<const uint8_t*> table;
   for (size_t b = 0; b < blocks; ++b) table.push_back(cache.data() + b * block_bytes);
   const AlignedBuffer<float> q = Floats(kHeads * kHeadDim);
@@ -31,7 +43,7 @@ void RunAttention(benchmark::State& state, const KernelTable& k, FloatType type,
       a.q = q.data() + h * kGroup * kHeadDim;
       a.out = out.data() + h * kGroup * kHeadDim;
       a.offset = h * head_bytes;
-      k.attention[type == FloatType::kF32 ? 0 : 1](a);
+      k.attention[static_cast<size_t>(type)](a);
     }
     benchmark::ClobberMemory();
   }
@@ -41,12 +53,11 @@ void RunAttention(benchmark::State& state, const KernelTable& k, FloatType type,
 }  // namespace
 
 void AddAttention(const Axes& axes) {
-  for (const FloatType type : {FloatType::kF32, FloatType::kF16}) {
+  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kI8}) {
     for (const uint32_t context : {128u, 1024u, 4096u}) {
       for (const isa::Id id : axes.isas) {
         if (!axes.all && id != axes.best) continue;
-        Register(std::string("Attention<") + isa::Name(id) + (type == FloatType::kF32 ? ",F32" : ",F16") +
-                     ">/context:" + std::to_string(context),
+        Register(std::string("Attention<") + isa::Name(id) + "," + Name(type) + ">/context:" + std::to_string(context),
                  1, [=, k = &Kernels(id)](benchmark::State& s) { RunAttention(s, *k, type, context); });
       }
     }

@@ -91,7 +91,7 @@ TEST_CASE("depth adds K and V, a batch reads the weights once for all") {
   CHECK(batch.dense == 16 * one.dense);
   CHECK(batch.bytes - one.bytes == 15 * (5120 + 76800));
   wf::KvShape f32 = m.kv;
-  f32.type = wf::FloatType::kF32;
+  f32.type = wf::KvType::kF32;
   CHECK(wf::CostOfPass(m.c, m.w, f32, wf::DecodePass(1, 9)).kv.bytes == 10 * 153600);
 }
 

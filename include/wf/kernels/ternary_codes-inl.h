@@ -107,27 +107,24 @@ HWY_INLINE void AddCodesTile(const uint8_t* codes, size_t n, const int8_t* x, si
 }
 
 // The functions below are templates only because of the headers they live in: see TernaryGemv.
-// Four rows after the other for each tile of tokens, so that these come from L2 once.
+template <int T>
+HWY_INLINE void AddCodesTiles(const CodesBuffer& b, size_t rows, size_t n, const int8_t* x, size_t x_stride,
+                              size_t tokens, CodesDots* dots, size_t* t) {
+  // Four rows after the other for each tile of tokens, so that these come from L2 once.
+  for (; *t + T <= tokens; *t += T) {
+    for (size_t r = 0; r < rows; r += 4) {
+      AddCodesTile<T>(b.code + r * kCodesStride, n, x + *t * x_stride, x_stride, &dots->dot[*t][r]);
+    }
+  }
+}
 template <int = 0>
 HWY_NOINLINE void AddCodes(const CodesBuffer& b, size_t rows, size_t n, const int8_t* x, size_t x_stride, size_t tokens,
                            CodesDots* dots) {
-  constexpr size_t T = kCodesTile;
   size_t t = 0;
-  const auto tile = [&]<size_t kTokens>() {
-    for (size_t r = 0; r < rows; r += 4) {
-      AddCodesTile<static_cast<int>(kTokens)>(b.code + r * kCodesStride, n, x + t * x_stride, x_stride,
-                                              &dots->dot[t][r]);
-    }
-    t += kTokens;
-  };
-  while (t + T <= tokens) tile.template operator()<T>();
-  if constexpr (T > 4) {
-    if (t + 4 <= tokens) tile.template operator()<4>();
-  }
-  if constexpr (T > 2) {
-    if (t + 2 <= tokens) tile.template operator()<2>();
-  }
-  while (t < tokens) tile.template operator()<1>();
+  AddCodesTiles<kCodesTile>(b, rows, n, x, x_stride, tokens, dots, &t);
+  if constexpr (kCodesTile > 4) AddCodesTiles<4>(b, rows, n, x, x_stride, tokens, dots, &t);
+  if constexpr (kCodesTile > 2) AddCodesTiles<2>(b, rows, n, x, x_stride, tokens, dots, &t);
+  AddCodesTiles<1>(b, rows, n, x, x_stride, tokens, dots, &t);
 }
 
 // a != b, true where one is no number (Highway's Ne() differs between targets there).
@@ -157,14 +154,28 @@ HWY_INLINE hn::Vec<DF4> AddRun(const TernaryArgs& a, size_t t, hn::Vec<DI4> dot,
 }
 
 // Up to four rows of one run at most: d is 0 for those that have none; dots: kStride a token.
+HWY_INLINE void StoreRun(const TernaryArgs& a, size_t row, size_t rows, size_t t, hn::Vec<DF4> d, const int32_t* dots,
+                         hn::Vec<DF4> add) {
+  const auto dot = hn::Sub(hn::LoadU(DI4(), dots), hn::Set(DI4(), a.x_sum[t]));
+  StoreCodes(a, row, rows, t, AddRun(a, t, dot, d, Differ(d, hn::Zero(DF4())), add));
+}
 template <int Rank, size_t kStride>
 HWY_INLINE void StoreOneRun(const TernaryArgs& a, size_t row, size_t rows, size_t t0, size_t tokens, const float* d,
                             const int32_t* dots) {
   const auto d4 = hn::LoadU(DF4(), d);
-  const auto run = Differ(d4, hn::Zero(DF4()));
-  for (size_t i = 0; i < tokens; ++i, dots += kStride) {
-    const auto dot = hn::Sub(hn::LoadU(DI4(), dots), hn::Set(DI4(), a.x_sum[t0 + i]));
-    StoreCodes(a, row, rows, t0 + i, AddRun(a, t0 + i, dot, d4, run, CodesAddend<Rank>(a, row, rows, t0 + i)));
+  constexpr size_t T = HWY_TARGET <= HWY_AVX3 ? 4 : 1;  // tokens that share the rows of the low-rank term
+  size_t i = 0;
+  if (Rank != 0 && rows == 4) {
+    for (; i + T <= tokens; i += T) {
+      hn::Vec<DF4> add[T];
+      Addend4<Rank, static_cast<int>(T)>(a, a.lrc_rank, row, t0 + i, add);
+      WF_UNROLL for (size_t j = 0; j < T; ++j) {
+        StoreRun(a, row, rows, t0 + i + j, d4, dots + (i + j) * kStride, add[j]);
+      }
+    }
+  }
+  for (; i < tokens; ++i) {
+    StoreRun(a, row, rows, t0 + i, d4, dots + i * kStride, CodesAddend<Rank>(a, row, rows, t0 + i));
   }
 }
 
