@@ -175,7 +175,7 @@ TEST_CASE("a full disk is an error with path, offset and reason, and leaves noth
     if (f.ok()) small_commit = f->Commit();
   }
   CHECK(large.code() == ErrorCode::kIo);
-  CHECK(large.message() == (dir / "a") + ": write of 2097152 bytes at offset 1048576 failed: File too large");
+  CHECK(large.message() == (dir / "a") + ": write of 1048576 bytes at offset 1048576 failed: File too large");
   CHECK(small_write.ok());
   CHECK(small_commit.code() == ErrorCode::kIo);
   CHECK(small_commit.message() == (dir / "a") + ": write of 10 bytes at offset 10 failed: File too large");

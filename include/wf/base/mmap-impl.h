@@ -41,6 +41,9 @@ WF_LIB_INLINE Result<MappedFile> MappedFile::Open(const std::string& path) {
       return IoError(path + ": cannot map: " + std::strerror(e));
     }
     f.data_ = p;
+    // Where the system keeps files in huge pages, it reads this one into such from now on: walking over gigabytes is a
+    // fifth faster then (docs/benchmarks.md). A hint: nothing changes where it cannot be followed.
+    (void)::madvise(p, f.size_, MADV_HUGEPAGE);
   }
   ::close(fd);
   return f;
@@ -158,15 +161,23 @@ WF_LIB_INLINE Status AtomicFile::Flush() {
 }
 
 WF_LIB_INLINE Status AtomicFile::Write(const void* data, size_t size) {
-  constexpr size_t kBuffer = size_t{1} << 20;  // one system call per MiB of small writes
-  if (buffer_.size() + size > kBuffer) WF_TRY(Flush());
-  if (size >= kBuffer) {
-    WF_TRY(WriteRaw(offset_, data, size));
-    offset_ += size;
-    return OkStatus();
+  // In pieces of one huge page, so that systems that keep files in such can do so with this one from the start.
+  constexpr size_t kPiece = size_t{2} << 20;
+  const char* p = static_cast<const char*>(data);
+  while (size > 0) {
+    const size_t room = kPiece - static_cast<size_t>(offset_ % kPiece);
+    size_t n = size < room ? size : room;
+    if (room == kPiece && buffer_.empty() && size >= kPiece) {
+      n = size / kPiece * kPiece;
+      WF_TRY(WriteRaw(offset_, p, n));
+    } else {
+      buffer_.append(p, n);
+    }
+    offset_ += n;
+    p += n;
+    size -= n;
+    if (offset_ % kPiece == 0) WF_TRY(Flush());
   }
-  buffer_.append(static_cast<const char*>(data), size);
-  offset_ += size;
   return OkStatus();
 }
 

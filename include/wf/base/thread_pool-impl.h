@@ -82,27 +82,33 @@ WF_LIB_INLINE int DefaultThreads() {
 }
 
 struct ThreadPool::Impl {
-  struct alignas(64) Worker {
-    std::thread thread;
+  // A worker's own share of the loop, a contiguous one: what it reads next lies behind what it reads now. Who is done
+  // helps the others.
+  struct alignas(64) Share {
+    std::atomic<size_t> next{0};
+    size_t end = 0;
   };
   int count = 1;
-  std::vector<Worker> workers;
+  std::vector<std::thread> workers;
+  std::vector<Share> shares;
   // The loop being run. Written by the caller before `epoch` is raised, read by workers after they saw it.
   Body body = nullptr;
   const void* ctx = nullptr;
-  size_t n = 0, grain = 1;
+  size_t grain = 1;
   alignas(64) std::atomic<uint32_t> epoch{0};
-  alignas(64) std::atomic<size_t> next{0};
   alignas(64) std::atomic<int> busy{0};
   std::atomic<int> parked{0};
   std::atomic<bool> stop{false};
   Status status;
 
   void Work(int worker) {
-    for (;;) {
-      const size_t begin = next.fetch_add(grain, std::memory_order_relaxed);
-      if (begin >= n) return;
-      body(ctx, begin, n - begin < grain ? n : begin + grain, worker);
+    for (int i = 0; i < count; ++i) {
+      Share& s = shares[static_cast<size_t>((worker + i) % count)];
+      for (;;) {
+        const size_t begin = s.next.fetch_add(grain, std::memory_order_relaxed);
+        if (begin >= s.end) break;
+        body(ctx, begin, s.end - begin < grain ? s.end : begin + grain, worker);
+      }
     }
   }
 
@@ -131,10 +137,11 @@ struct ThreadPool::Impl {
 
 WF_LIB_INLINE ThreadPool::ThreadPool(int threads) : impl_(std::make_unique<Impl>()) {
   impl_->count = threads < 1 ? 1 : threads;
-  impl_->workers = std::vector<Impl::Worker>(static_cast<size_t>(impl_->count - 1));
+  impl_->workers = std::vector<std::thread>(static_cast<size_t>(impl_->count - 1));
+  impl_->shares = std::vector<Impl::Share>(static_cast<size_t>(impl_->count));
   const std::vector<int> cores = detail::AllowedCores();
   for (int i = 1; i < impl_->count; ++i) {
-    std::thread& t = impl_->workers[static_cast<size_t>(i - 1)].thread;
+    std::thread& t = impl_->workers[static_cast<size_t>(i - 1)];
     try {
       t = std::thread([impl = impl_.get(), i] { impl->Loop(i); });
     } catch (const std::system_error& e) {
@@ -157,8 +164,8 @@ WF_LIB_INLINE ThreadPool::~ThreadPool() {
   impl_->stop.store(true, std::memory_order_release);
   impl_->epoch.fetch_add(1, std::memory_order_seq_cst);
   impl_->epoch.notify_all();
-  for (auto& w : impl_->workers) {
-    if (w.thread.joinable()) w.thread.join();
+  for (std::thread& t : impl_->workers) {
+    if (t.joinable()) t.join();
   }
 }
 
@@ -172,9 +179,13 @@ WF_LIB_INLINE void ThreadPool::Run(size_t n, size_t grain, Body body, const void
   }
   p.body = body;
   p.ctx = ctx;
-  p.n = n;
   p.grain = grain;
-  p.next.store(0, std::memory_order_relaxed);
+  const size_t pieces = (n + grain - 1) / grain, threads = static_cast<size_t>(p.count);
+  for (size_t i = 0; i < threads; ++i) {
+    const size_t end = pieces * (i + 1) / threads * grain;
+    p.shares[i].next.store(pieces * i / threads * grain, std::memory_order_relaxed);
+    p.shares[i].end = end < n ? end : n;
+  }
   p.busy.store(p.count - 1, std::memory_order_relaxed);
   p.epoch.fetch_add(1, std::memory_order_seq_cst);
   if (p.parked.load(std::memory_order_seq_cst) != 0) p.epoch.notify_all();

@@ -30,8 +30,8 @@ class ThreadPool {
   const Status& status() const noexcept;  // kOutOfMemory if there are fewer threads than asked for
 
   // Calls f(begin, end, worker) for pieces of [0, n) of `grain` elements (the last may be shorter; a single
-  // thread takes all at once), on all threads,
-  // and returns when all are done. worker in [0, threads()). f must not throw and must not call the pool.
+  // thread takes all at once) on all threads, and returns when all are done. Each begins with the pieces of a share of
+  // its own, in order, then takes what is left of the others'. worker in [0, threads()). f must not throw and must not call the pool.
   template <class F>
   void ParallelFor(size_t n, size_t grain, const F& f) {
     if (n == 0) return;

@@ -22,23 +22,27 @@ namespace wf::detail {
 inline namespace WF_MODE_NS {
 namespace WF_NAMESPACE {
 
-// Four rows and T tokens from t.
+// Up to kStoreRows rows and T tokens from t.
 template <class Block, int Rank, int T>
-HWY_INLINE void RowWiseTile(const TernaryArgs& a, size_t row, size_t n, size_t t) {
-  alignas(16) int32_t dots[T][4];
-  float d[4] = {};
-  if (RowDots<Block, T>(a, row, n, t, dots, d)) {
-    StoreOneRun<Rank, 4>(a, row, n, t, T, d, dots[0]);
+HWY_INLINE void RowWiseTile(const TernaryArgs& a, size_t row, size_t rows, size_t t) {
+  alignas(64) int32_t dots[T][kStoreRows];
+  float d[kStoreRows] = {};
+  bool plain = true;
+  for (size_t r = 0; r < rows; r += 4) {
+    plain = RowDots<Block, T>(a, row + r, rows - r < 4 ? rows - r : 4, t, dots[0] + r, kStoreRows, d + r) && plain;
+  }
+  if (plain) {
+    StoreOneRuns<Rank>(a, row, rows, t, T, d, dots[0]);
   } else if constexpr (Block::kScaleSize != 0) {  // rows of several scales
     CodesBuffer codes;
     CodesDots sums;
-    CodesTile<Block, Rank>(a, row, n, t, T, &codes, &sums);
+    CodesTile<Block, Rank>(a, row, rows, t, T, &codes, &sums);
   }
 }
 template <class Block, int Rank>
 HWY_INLINE void RowWise(const TernaryArgs& a, size_t tokens) {
-  for (size_t row = a.row_begin; row < a.row_end; row += 4) {
-    const size_t n = a.row_end - row < 4 ? a.row_end - row : 4;
+  for (size_t row = a.row_begin; row < a.row_end; row += kStoreRows) {
+    const size_t n = a.row_end - row < kStoreRows ? a.row_end - row : kStoreRows;
     size_t t = 0;
     if constexpr (kRowTile == 4) {
       for (; t + 4 <= tokens; t += 4) RowWiseTile<Block, Rank, 4>(a, row, n, t);

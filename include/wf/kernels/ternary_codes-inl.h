@@ -27,9 +27,10 @@ inline constexpr bool kDecoded = requires {
 };
 
 inline constexpr size_t kCodesRows = 8;      // decoded together
+inline constexpr size_t kStoreRows = 16;     // whose results are stored together: a cache line of each token
 inline constexpr size_t kCodesChunk = 2816;  // columns at most: eight rows of codes and some activations fit L1
 inline constexpr size_t kCodesStride = kCodesChunk + 64;  // rows not a power of two apart
-inline constexpr size_t kCodesTokens = 216;               // that share a decoding at most
+inline constexpr size_t kCodesTokens = 264;               // that share a decoding at most
 // Tokens side by side: 24 sums, four vectors of codes and one of activations fit 32 registers.
 #if HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2
 inline constexpr int kCodesTile = WF_ISA_VNNI ? 6 : 4;
@@ -44,7 +45,7 @@ struct CodesBuffer {
   alignas(64) uint8_t code[kCodesRows * kCodesStride];
 };
 struct CodesDots {
-  alignas(16) int32_t dot[kCodesTokens][kCodesRows];
+  alignas(64) int32_t dot[kCodesTokens][kStoreRows];
 };
 
 // acc + the products of a vector of codes and one of activations.
@@ -93,38 +94,38 @@ struct CodesAcc {
   }
 };
 
-// dots[t * kCodesRows + r] += the sums of four rows and T tokens.
-template <int T>
+// dots[t * kStoreRows + r] = the sums of four rows and T tokens, or += with kAdd.
+template <int T, bool kAdd>
 HWY_INLINE void AddCodesTile(const uint8_t* codes, size_t n, const int8_t* x, size_t x_stride, int32_t* dots) {
   CodesAcc<T> acc;
   acc.Run(codes, n, x, x_stride);
   WF_UNROLL for (int t = 0; t < T; ++t) {
     int32_t s[4];
     Sum4(acc.sum[0][t], acc.sum[1][t], acc.sum[2][t], acc.sum[3][t], s);
-    int32_t* d = dots + static_cast<size_t>(t) * kCodesRows;
-    hn::StoreU(hn::Add(hn::LoadU(DI4(), d), hn::LoadU(DI4(), s)), DI4(), d);
+    int32_t* d = dots + static_cast<size_t>(t) * kStoreRows;
+    hn::StoreU(kAdd ? hn::Add(hn::LoadU(DI4(), d), hn::LoadU(DI4(), s)) : hn::LoadU(DI4(), s), DI4(), d);
   }
 }
 
 // The functions below are templates only because of the headers they live in: see TernaryGemv.
-template <int T>
+template <int T, bool kAdd>
 HWY_INLINE void AddCodesTiles(const CodesBuffer& b, size_t rows, size_t n, const int8_t* x, size_t x_stride,
-                              size_t tokens, CodesDots* dots, size_t* t) {
+                              size_t tokens, int32_t* dots, size_t* t) {
   // Four rows after the other for each tile of tokens, so that these come from L2 once.
   for (; *t + T <= tokens; *t += T) {
     for (size_t r = 0; r < rows; r += 4) {
-      AddCodesTile<T>(b.code + r * kCodesStride, n, x + *t * x_stride, x_stride, &dots->dot[*t][r]);
+      AddCodesTile<T, kAdd>(b.code + r * kCodesStride, n, x + *t * x_stride, x_stride, dots + *t * kStoreRows + r);
     }
   }
 }
-template <int = 0>
+template <bool kAdd>
 HWY_NOINLINE void AddCodes(const CodesBuffer& b, size_t rows, size_t n, const int8_t* x, size_t x_stride, size_t tokens,
-                           CodesDots* dots) {
+                           int32_t* dots) {
   size_t t = 0;
-  AddCodesTiles<kCodesTile>(b, rows, n, x, x_stride, tokens, dots, &t);
-  if constexpr (kCodesTile > 4) AddCodesTiles<4>(b, rows, n, x, x_stride, tokens, dots, &t);
-  if constexpr (kCodesTile > 2) AddCodesTiles<2>(b, rows, n, x, x_stride, tokens, dots, &t);
-  AddCodesTiles<1>(b, rows, n, x, x_stride, tokens, dots, &t);
+  AddCodesTiles<kCodesTile, kAdd>(b, rows, n, x, x_stride, tokens, dots, &t);
+  if constexpr (kCodesTile > 4) AddCodesTiles<4, kAdd>(b, rows, n, x, x_stride, tokens, dots, &t);
+  if constexpr (kCodesTile > 2) AddCodesTiles<2, kAdd>(b, rows, n, x, x_stride, tokens, dots, &t);
+  AddCodesTiles<1, kAdd>(b, rows, n, x, x_stride, tokens, dots, &t);
 }
 
 // a != b, true where one is no number (Highway's Ne() differs between targets there).
@@ -176,6 +177,33 @@ HWY_INLINE void StoreOneRun(const TernaryArgs& a, size_t row, size_t rows, size_
   }
   for (; i < tokens; ++i) {
     StoreRun(a, row, rows, t0 + i, d4, dots + i * kStride, CodesAddend<Rank>(a, row, rows, t0 + i));
+  }
+}
+
+// Sixteen rows of one run at most, dots kStoreRows a token: the same, a cache line of y at a time.
+template <int Rank>
+HWY_INLINE void StoreOneRuns(const TernaryArgs& a, size_t row, size_t rows, size_t t0, size_t tokens, const float* d,
+                             const int32_t* dots) {
+  if (Rank != 0 || rows != kStoreRows) {
+    for (size_t r = 0; r < rows; r += 4) {
+      StoreOneRun<Rank, kStoreRows>(a, row + r, rows - r < 4 ? rows - r : 4, t0, tokens, d + r, dots + r);
+    }
+    return;
+  }
+  const DF df;
+  const hn::RebindToSigned<DF> di;
+  const V16 d16 = Load16(d), scale = Mul16(d16, Set16(a.w_scale));
+  const V16 add = a.bias != nullptr ? Load16(a.bias + row) : Zero16();
+  for (size_t i = 0; i < tokens; ++i, dots += kStoreRows) {
+    const auto sum = hn::Set(di, a.x_sum[t0 + i]);
+    const VF act = hn::Set(df, a.act_scale[t0 + i]);
+    V16 y;
+    for (size_t p = 0; p < kParts; ++p) {
+      const VF v = hn::Div(hn::ConvertTo(df, hn::Sub(hn::LoadU(di, dots + p * kLanes), sum)), act);
+      const auto none = hn::Eq(d16.v[p], hn::Zero(df));
+      y.v[p] = hn::IfThenElse(none, add.v[p], hn::MulAdd(v, scale.v[p], add.v[p]));
+    }
+    Store16(y, a.y + (t0 + i) * a.y_stride + row);
   }
 }
 
@@ -313,11 +341,30 @@ HWY_NOINLINE void TernaryRuns(const TernaryArgs& a, size_t row, size_t rows, siz
 
 // --- the product --------------------------------------------------------------------------------------------
 
-// Up to kCodesRows rows and kCodesTokens tokens. Rows of several runs go four at a time another way.
+// dots[t * kStoreRows + r] = the sums of code * q of up to kCodesRows rows.
+template <class Block>
+HWY_NOINLINE void CodesSums(const TernaryArgs& a, size_t row, size_t rows, size_t t0, size_t tokens, bool zeros,
+                            CodesBuffer* codes, int32_t* dots) {
+  for (size_t r = rows; r % 4 != 0; ++r) std::memset(codes->code + r * kCodesStride, 0, kCodesStride);
+  // Chunks of one size, so that the last is no short one.
+  const size_t chunks = (a.k + kCodesChunk - 1) / kCodesChunk, chunk = ((a.k + chunks - 1) / chunks + 255) / 256 * 256;
+  for (size_t col = 0; col < a.k; col += chunk) {
+    const size_t n = a.k - col < chunk ? a.k - col : chunk;
+    DecodeChunk<Block>(a, row, rows, col, n, zeros, codes->code);
+    const int8_t* x = a.x + t0 * a.x_stride + col;
+    if (col == 0) {
+      AddCodes<false>(*codes, rows, (n + 63) / 64 * 64, x, a.x_stride, tokens, dots);
+    } else {
+      AddCodes<true>(*codes, rows, (n + 63) / 64 * 64, x, a.x_stride, tokens, dots);
+    }
+  }
+}
+
+// Up to kStoreRows rows and kCodesTokens tokens. Rows of several runs go four at a time another way.
 template <class Block, int Rank>
 HWY_NOINLINE void CodesTile(const TernaryArgs& a, size_t row, size_t rows, size_t t0, size_t tokens, CodesBuffer* codes,
                             CodesDots* dots) {
-  float d[kCodesRows] = {};
+  float d[kStoreRows] = {};
   bool one = true, zeros = false;
   for (size_t r = 0; r < rows; ++r) {
     one = OneScale<Block>(static_cast<const uint8_t*>(a.w), a.k, row + r, &d[r], &zeros) && one;
@@ -333,31 +380,26 @@ HWY_NOINLINE void CodesTile(const TernaryArgs& a, size_t row, size_t rows, size_
       return;
     }
   }
-  std::memset(dots->dot, 0, tokens * sizeof(dots->dot[0]));
-  for (size_t r = rows; r % 4 != 0; ++r) std::memset(codes->code + r * kCodesStride, 0, kCodesStride);
-  // Chunks of one size, so that the last is no short one.
-  const size_t chunks = (a.k + kCodesChunk - 1) / kCodesChunk, chunk = ((a.k + chunks - 1) / chunks + 255) / 256 * 256;
-  for (size_t col = 0; col < a.k; col += chunk) {
-    const size_t n = a.k - col < chunk ? a.k - col : chunk;
-    DecodeChunk<Block>(a, row, rows, col, n, zeros, codes->code);
-    AddCodes(*codes, rows, (n + 63) / 64 * 64, a.x + t0 * a.x_stride + col, a.x_stride, tokens, dots);
+  for (size_t r = 0; r < rows; r += kCodesRows) {
+    CodesSums<Block>(a, row + r, rows - r < kCodesRows ? rows - r : kCodesRows, t0, tokens, zeros, codes,
+                     &dots->dot[0][r]);
   }
-  for (size_t r = 0; r < rows; r += 4) {
-    StoreOneRun<Rank, kCodesRows>(a, row + r, rows - r < 4 ? rows - r : 4, t0, tokens, d + r, &dots->dot[0][r]);
-  }
+  StoreOneRuns<Rank>(a, row, rows, t0, tokens, d, dots->dot[0]);
 }
 
 template <class Block, int Rank>
 HWY_NOINLINE void TernaryCodes(const TernaryArgs& a, size_t all_tokens) noexcept {
   CodesBuffer codes;
   CodesDots dots;
-  // Tokens whose activations stay in half of 1 MiB of L2 while all rows pass by, in whole tiles.
-  const size_t fit = (size_t{512} << 10) / a.x_stride / 12 * 12;
-  const size_t block = fit < 24 ? 24 : fit < kCodesTokens ? fit : kCodesTokens;
+  // Tokens whose activations stay in most of 1 MiB of L2 while all rows pass by; blocks of about one size.
+  const size_t fit = (size_t{704} << 10) / a.x_stride;
+  const size_t most = fit < 24 ? 24 : fit < kCodesTokens ? fit : kCodesTokens;
+  const size_t blocks = (all_tokens + most - 1) / most;
+  const size_t block = ((all_tokens + blocks - 1) / blocks + kCodesTile - 1) / kCodesTile * kCodesTile;
   for (size_t t0 = 0; t0 < all_tokens; t0 += block) {
     const size_t tokens = all_tokens - t0 < block ? all_tokens - t0 : block;
-    for (size_t row = a.row_begin; row < a.row_end; row += kCodesRows) {
-      const size_t rows = a.row_end - row < kCodesRows ? a.row_end - row : kCodesRows;
+    for (size_t row = a.row_begin; row < a.row_end; row += kStoreRows) {
+      const size_t rows = a.row_end - row < kStoreRows ? a.row_end - row : kStoreRows;
       CodesTile<Block, Rank>(a, row, rows, t0, tokens, &codes, &dots);
     }
   }

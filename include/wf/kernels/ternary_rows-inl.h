@@ -246,10 +246,11 @@ HWY_INLINE bool RowSums(block::TQ2_0, const TernaryArgs& a, size_t row, const in
   return plain;
 }
 
-// dots[t][r]: sums of code * q of rows row .. row + n - 1 (n <= 4) and T tokens from t; d: their scales.
+// dots[i * stride + r]: sums of code * q of rows row .. row + n - 1 (n <= 4) and T tokens from t; d: their scales.
 // False: see RowSums.
 template <class Block, int T>
-HWY_NOINLINE bool RowDots(const TernaryArgs& a, size_t row, size_t n, size_t t, int32_t (*dots)[4], float* d) noexcept {
+HWY_NOINLINE bool RowDots(const TernaryArgs& a, size_t row, size_t n, size_t t, int32_t* dots, size_t stride,
+                          float* d) noexcept {
   // One token: one row, the walk that memory likes best. More: two, which share the activations' loads.
   constexpr size_t R = T == 1 || !WF_ISA_VNNI ? 1 : 2;
   // The activations of three tokens and more stay in L1 only in pieces.
@@ -281,7 +282,9 @@ HWY_NOINLINE bool RowDots(const TernaryArgs& a, size_t row, size_t n, size_t t, 
     }
     if (p1 == pairs) break;
   }
-  WF_UNROLL for (int i = 0; i < T; ++i) Sum4(total[0][i], total[1][i], total[2][i], total[3][i], dots[i]);
+  WF_UNROLL for (size_t i = 0; i < T; ++i) {
+    Sum4(total[0][i], total[1][i], total[2][i], total[3][i], dots + i * stride);
+  }
   return plain;
 }
 

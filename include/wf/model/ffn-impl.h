@@ -81,13 +81,13 @@ class FeedForward {
     const size_t width = f.gate.rows;
     mid_.Resize(n * 2 * width);
     const Projector::Output gu[] = {{&f.gate, mid_.data(), 2 * width}, {&f.up, mid_.data() + width, 2 * width}};
-    projector_.Project(x, c_.embedding, n, norm, c_.rms_eps, gu);
-    EachRow(n, [&](size_t r) {
-      float* g = mid_.data() + r * 2 * width;
-      k_.glu({.gate = g, .up = g + width, .out = g, .n = width, .relu2 = c_.activation == Activation::kRelu2});
-    });
+    projector_.Project({.x = x, .stride = c_.embedding, .norm = norm, .eps = c_.rms_eps}, n, gu);
     const Projector::Output d[] = {{&f.down, y, c_.embedding}};
-    projector_.Project(mid_.data(), 2 * width, n, nullptr, 0, d);
+    projector_.Project({.x = mid_.data(),
+                        .stride = 2 * width,
+                        .up = mid_.data() + width,
+                        .relu2 = c_.activation == Activation::kRelu2},
+                       n, d);
   }
 
   // Which rows go to which expert, in order of the rows.

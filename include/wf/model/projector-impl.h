@@ -26,7 +26,19 @@ class Projector {
     size_t stride;
   };
 
-  Projector(const Weights& w, const KernelTable& k, ThreadPool* pool) : k_(k), pool_(*pool) {
+  // What projections multiply: n rows, stride apart, of act(x) * up where up is given (then x holds gates), normed by
+  // `norm` if it is given.
+  struct Input {
+    const float* x;
+    size_t stride;
+    const float* norm = nullptr;
+    float eps = 0;
+    const float* up = nullptr;
+    bool relu2 = false;
+  };
+
+  Projector(const Weights& w, const KernelTable& k, ThreadPool* pool)
+      : k_(k), pool_(*pool), scratch_(static_cast<size_t>(pool->threads())) {
     for (const Layer& l : w.layers) {
       ForEachProjection(l, [&](const Linear& p) {
         if (p.ternary && FindFn(p) == nullptr) fns_.push_back({p.type, p.rank, FindTernary(k.isa, p.type, p.rank)});
@@ -34,9 +46,8 @@ class Projector {
     }
   }
 
-  // Runs projections that share the input x (n rows, stride apart, to be normed by `norm` if it is given). Projections
-  // with a norm of their own get their own input.
-  void Project(const float* x, size_t stride, size_t n, const float* norm, float eps, std::span<const Output> outs) {
+  // Runs projections that share their input. Projections with a norm of their own get their own input.
+  void Project(const Input& in, size_t n, std::span<const Output> outs) {
     const Linear& first = *outs[0].linear;
     bool shared = true;
     for (const Output& o : outs) {
@@ -44,12 +55,12 @@ class Projector {
                block::OrderFor(o.linear->type, o.linear->k) == block::OrderFor(first.type, first.k);
     }
     if (shared) {
-      PrepareInput(x, stride, n, norm, eps, first);
+      Prepare(in, n, outs);
       Multiply(n, outs);
       return;
     }
     for (const Output& o : outs) {
-      PrepareInput(x, stride, n, norm, eps, *o.linear);
+      Prepare(in, n, {&o, 1});
       Multiply(n, {&o, 1});
     }
   }
@@ -82,29 +93,38 @@ class Projector {
     return nullptr;
   }
 
-  // Norms (block's, then the projection's own) and quantisation, row by row.
-  void PrepareInput(const float* x, size_t stride, size_t n, const float* norm, float eps, const Linear& l) {
+  // Activation, norms (the block's, then the projection's own) and quantisation, row by row, so that a row stays in the
+  // cache. The floats are kept only where somebody multiplies them.
+  void Prepare(const Input& input, size_t n, std::span<const Output> outs) {
+    const Linear& l = *outs[0].linear;
     const block::ActOrder order = block::OrderFor(l.type, l.k);
     const size_t bytes = block::ActBytes(order, l.k);
-    x_.Resize(n * l.k);
+    bool keep = !l.ternary;
+    for (const Output& o : outs) keep = keep || o.linear->rank != 0;
+    if (keep) x_.Resize(n * l.k);
+    for (auto& s : scratch_) s.Resize(l.k);
     q_.Resize(n * bytes);
     scale_.Resize(n);
     sum_.Resize(n);
-    pool_.ParallelFor(n, 1, [&](size_t begin, size_t end, int) {
+    pool_.ParallelFor(n, 1, [&](size_t begin, size_t end, int worker) {
       for (size_t r = begin; r < end; ++r) {
-        const float* in = x + r * stride;
-        float* y = x_.data() + r * l.k;
-        if (norm != nullptr) {
-          k_.rms_norm({.x = in, .w = norm, .y = y, .n = l.k, .eps = eps});
+        const float* in = input.x + r * input.stride;
+        float* y = keep ? x_.data() + r * l.k : scratch_[static_cast<size_t>(worker)].data();
+        if (input.up != nullptr) {
+          k_.glu({.gate = in, .up = input.up + r * input.stride, .out = y, .n = l.k, .relu2 = input.relu2});
+          in = y;
+        }
+        if (input.norm != nullptr) {
+          k_.rms_norm({.x = in, .w = input.norm, .y = y, .n = l.k, .eps = input.eps});
           in = y;
         }
         if (l.norm != nullptr) {
           k_.rms_norm({.x = in, .w = l.norm, .y = y, .n = l.k, .eps = l.norm_eps});
           in = y;
         }
-        if (in != y) std::memcpy(y, in, l.k * sizeof(float));
+        if (keep && in != y) std::memcpy(y, in, l.k * sizeof(float));
         if (!l.ternary) continue;
-        k_.quantise({.x = y,
+        k_.quantise({.x = in,
                      .k = l.k,
                      .order = static_cast<uint8_t>(order),
                      .out = q_.data() + r * bytes,
@@ -123,8 +143,11 @@ class Projector {
       total += AlignUp(o.linear->rows, 16);
     }
     if (ranks != 0) LowRankInputs(n, ranks, outs);
+    // One token is bound by memory: short pieces end together. Many are bound by arithmetic, and each piece reads all
+    // of their activations.
     const size_t threads = static_cast<size_t>(pool_.threads());
-    const size_t grain = std::min<size_t>(256, std::max<size_t>(16, AlignUp(total / (threads * 8), 16)));
+    const size_t most = n <= 4 ? 64 : 256;
+    const size_t grain = std::min<size_t>(most, std::max<size_t>(16, AlignUp(total / (threads * 8), 16)));
     pool_.ParallelFor(total, grain, [&](size_t begin, size_t end, int) {
       size_t base = 0, rank_at = 0;
       for (const Output& o : outs) {
@@ -200,10 +223,11 @@ class Projector {
 
   const KernelTable& k_;
   ThreadPool& pool_;
-  std::vector<Fn> fns_;         // the few distinct ones of a model
-  AlignedBuffer<float> x_;      // rows x k, after the projection's own norm
-  AlignedBuffer<int8_t> q_;     // rows x stride, quantised
-  AlignedBuffer<float> scale_;  // one a row
+  std::vector<Fn> fns_;                        // the few distinct ones of a model
+  std::vector<AlignedBuffer<float>> scratch_;  // a row, one a thread
+  AlignedBuffer<float> x_;                     // rows x k, after the projection's own norm
+  AlignedBuffer<int8_t> q_;                    // rows x stride, quantised
+  AlignedBuffer<float> scale_;                 // one a row
   AlignedBuffer<int32_t> sum_;
   AlignedBuffer<float> lrc_;  // rows x ranks: V^T x of the linears at hand
 };

@@ -56,10 +56,10 @@ struct Transformer::Impl {
     const size_t e = c.embedding, qd = c.heads * c.head_dim, kd = c.kv_heads * c.head_dim, width = qd + 2 * kd;
     const detail::Projector::Output in[] = {
         {&l.q, qkv.data(), width}, {&l.k, qkv.data() + qd, width}, {&l.v, qkv.data() + qd + kd, width}};
-    projector.Project(h.data(), e, n, l.attn_norm, c.rms_eps, in);
+    projector.Project({.x = h.data(), .stride = e, .norm = l.attn_norm, .eps = c.rms_eps}, n, in);
     attention.Run(i, l, qkv.data(), attn.data());
     const detail::Projector::Output o[] = {{&l.o, out.data(), e}};
-    projector.Project(attn.data(), qd, n, nullptr, 0, o);
+    projector.Project({.x = attn.data(), .stride = qd}, n, o);
     AddTo(h.data(), out.data(), n);
     feed_forward.Run(l, h.data(), n, out.data());
     AddTo(h.data(), out.data(), n);
