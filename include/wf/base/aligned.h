@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Buffers for kernels: 64-byte aligned, grown but never shrunk, not initialised beyond the first zeroing.
+// Buffers for kernels: 64-byte aligned, grown but never shrunk, not initialised beyond the first zeroing. Large ones ask
+// for huge pages: the rows of a batch lie far apart, and each would need a page of its own.
 #ifndef WF_BASE_ALIGNED_H_
 #define WF_BASE_ALIGNED_H_
+
+#include <sys/mman.h>
 
 #include <cstddef>
 #include <cstdlib>
@@ -31,9 +34,12 @@ class AlignedBuffer {
   void Resize(size_t n) {
     if (n <= size_) return;
     std::free(data_);
-    const size_t bytes = (n * sizeof(T) + 63) / 64 * 64;
-    data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+    constexpr size_t kHugePage = size_t{2} << 20;
+    const size_t wanted = n * sizeof(T), align = wanted >= kHugePage ? kHugePage : 64;
+    const size_t bytes = (wanted + align - 1) / align * align;
+    data_ = static_cast<T*>(std::aligned_alloc(align, bytes));
     if (data_ == nullptr) throw std::bad_alloc();
+    if (align == kHugePage) (void)::madvise(data_, bytes, MADV_HUGEPAGE);  // a hint
     std::memset(static_cast<void*>(data_), 0, bytes);
     size_ = n;
   }

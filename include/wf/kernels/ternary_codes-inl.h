@@ -61,17 +61,24 @@ HWY_INLINE hn::Vec<DI32> DotCodes(VU8 c, VI8 x, hn::Vec<DI32> acc) {
 template <int T>
 struct CodesAcc {
   hn::Vec<DI32> sum[4][T];
+#if WF_ISA_VNNI
+  HWY_INLINE void Step(const uint8_t* codes, const int8_t* x, size_t x_stride) {
+    VU8 c[4];
+    WF_UNROLL for (int r = 0; r < 4; ++r) c[r] = hn::Load(DU8(), codes + static_cast<size_t>(r) * kCodesStride);
+    WF_UNROLL for (int t = 0; t < T; ++t) {
+      const VI8 v = hn::LoadU(DI8(), x + static_cast<size_t>(t) * x_stride);
+      WF_UNROLL for (int r = 0; r < 4; ++r) sum[r][t] = Dot4(c[r], v, sum[r][t]);
+    }
+  }
+#endif
   HWY_INLINE void Run(const uint8_t* codes, size_t n, const int8_t* x, size_t x_stride) {
     WF_UNROLL for (int r = 0; r < 4; ++r) { WF_UNROLL for (int t = 0; t < T; ++t) sum[r][t] = hn::Zero(DI32()); }
 #if WF_ISA_VNNI
-    for (size_t i = 0; i < n; i += kVecBytes) {
-      VU8 c[4];
-      WF_UNROLL for (int r = 0; r < 4; ++r) c[r] = hn::Load(DU8(), codes + static_cast<size_t>(r) * kCodesStride + i);
-      WF_UNROLL for (int t = 0; t < T; ++t) {
-        const VI8 v = hn::LoadU(DI8(), x + static_cast<size_t>(t) * x_stride + i);
-        WF_UNROLL for (int r = 0; r < 4; ++r) sum[r][t] = Dot4(c[r], v, sum[r][t]);
-      }
+    size_t i = 0;
+    for (; i + 4 * kVecBytes <= n; i += 4 * kVecBytes) {  // few rounds, whose end the CPU foresees
+      WF_UNROLL for (size_t j = 0; j < 4 * kVecBytes; j += kVecBytes) Step(codes + i + j, x + i + j, x_stride);
     }
+    for (; i < n; i += kVecBytes) Step(codes + i, x + i, x_stride);
 #else
     constexpr size_t kPart = 32 * kVecBytes;  // 32 * 768 < 32768: what an i16 sum holds
     for (size_t i = 0; i < n;) {
@@ -392,7 +399,7 @@ HWY_NOINLINE void TernaryCodes(const TernaryArgs& a, size_t all_tokens) noexcept
   CodesBuffer codes;
   CodesDots dots;
   // Tokens whose activations stay in most of 1 MiB of L2 while all rows pass by; blocks of about one size.
-  const size_t fit = (size_t{704} << 10) / a.x_stride;
+  const size_t fit = (size_t{600} << 10) / a.x_stride;
   const size_t most = fit < 24 ? 24 : fit < kCodesTokens ? fit : kCodesTokens;
   const size_t blocks = (all_tokens + most - 1) / most;
   const size_t block = ((all_tokens + blocks - 1) / blocks + kCodesTile - 1) / kCodesTile * kCodesTile;
