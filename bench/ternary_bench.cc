@@ -69,9 +69,9 @@ Weights MakeWeights(const TernaryCase& c) {
 }
 
 // Pieces of a parallel loop over the rows: the rule of model/projector-impl.h.
-size_t Grain(size_t rows, int threads) {
+size_t Grain(size_t rows, size_t tokens, int threads) {
   const size_t pieces = static_cast<size_t>(threads) * 8;
-  return std::min<size_t>(256, std::max<size_t>(16, (rows / pieces + 15) / 16 * 16));
+  return std::min<size_t>(tokens <= 16 ? 64 : 128, std::max<size_t>(16, (rows / pieces + 15) / 16 * 16));
 }
 
 std::string Name(isa::Id id, const TernaryCase& c, int instance_rank) {
@@ -126,7 +126,7 @@ void RunTernary(benchmark::State& state, const TernaryCase& c, TernaryCall fn) {
   a.lrc_t_stride = c.rank;
   a.lrc_rank = c.rank;
   ThreadPool& pool = Pool(c.threads);
-  const size_t grain = Grain(s.rows, c.threads);
+  const size_t grain = Grain(s.rows, c.tokens, c.threads);
   for (auto _ : state) {
     const uint8_t* weights = w.set.Next();
     a.w = weights;

@@ -219,6 +219,9 @@ class Runner {
     while (!sequences[0]->ended()) {
       WF_TRY(CheckInterrupt());
       passes += Step(&t, sequences) ? 1 : 0;
+      for (const auto& s : sequences) {
+        if (s->ended()) WF_TRY(s->last.status);
+      }
     }
     const double seconds = Since(begin);
     const HeadStats after = t.head_stats();
@@ -226,7 +229,6 @@ class Runner {
     use.passes += passes;
     use.rescored += after.rescored - before.rescored;
     use.whole = use.whole || after.answered - before.answered != passes * c.batch;
-    for (const auto& s : sequences) WF_TRY(s->last.status);
     return seconds;
   }
 

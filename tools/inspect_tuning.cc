@@ -13,6 +13,7 @@
 #include "wf/base/thread_pool.h"
 #include "wf/kernels/table.h"
 #include "wf/model/cost.h"
+#include "wf/model/fast_head.h"
 
 namespace wf {
 namespace {
@@ -132,11 +133,14 @@ Status PrintTuning(const Model& model, const std::string& path, const TuningOpti
   WF_ASSIGN(const isa::Id isa, isa::Choose(CompiledIsas()));
   const Config& c = model.config();
   const KvShape kv{c.layers, c.kv_heads, c.head_dim, KvType::kF16};
+  PassShape pass = DecodePass(1, static_cast<double>(options.depth));
+  const Linear& head = model.weights().head;
+  if (FastHead::WhyNot(head, HeadMode::kAuto).empty()) pass.head_bytes = static_cast<double>(FastHead::Bytes(head));
   Report r{model,
            path,
            options,
            isa,
-           CostOfPass(c, model.weights(), kv, DecodePass(1, static_cast<double>(options.depth))),
+           CostOfPass(c, model.weights(), kv, pass),
            options.bandwidth};
   if (options.measure) {
     ThreadPool pool(options.threads);

@@ -33,7 +33,7 @@ extern "C" void OnSignal(int) {
 struct Options {
   wf::ModelArg model;
   std::string prompt, ids, decode = "ar", kv_type = "f16", head = "auto";
-  bool chat = false, as_json = false, has_prompt = false, has_ids = false;
+  bool chat = false, as_json = false, ignore_eos = false, has_prompt = false, has_ids = false;
   int64_t n = -1, ctx = 0;
   int threads = 0;
   std::optional<float> temp, top_p, min_p, repeat_penalty;  // not given: the model's
@@ -113,6 +113,7 @@ json::object HeadJson(const wf::HeadStats& h) {
 
 wf::Request MakeRequest(const Options& o, std::vector<int32_t> prompt) {
   wf::Request r;
+  r.ignore_eos = o.ignore_eos;
   r.prompt = std::move(prompt);
   r.sampling = o.sampling;
   r.max_tokens = o.n;
@@ -200,6 +201,7 @@ int Main(int argc, char** argv) {
       app.add_flag("--json", o.as_json, "Print one JSON object: prompt_ids, ids, text, finish_reason, timings, head");
   app.add_option("-n,--n-predict", o.n, "Most tokens to generate (default: the rest of the context)")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+  app.add_flag("--ignore-eos", o.ignore_eos, "Go on after end tokens, which are part of the answer then");
   app.add_option("--temp", o.temp, "Temperature, 0 is greedy (default: the model's, else 0.8)")
       ->check(CLI::Range(0.0, 100.0));
   app.add_option("--top-k", o.top_k, "Keep the k most probable tokens, 0 is off (default: the model's, else 0)");

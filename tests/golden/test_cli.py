@@ -237,4 +237,5 @@ def test_too_little_memory_is_an_error_and_no_crash(program, megabytes, model):
     )  # fmt: skip
     # 127: the loader has no room for the libraries.
     assert r.returncode in (0, 1, 127), f"{r.returncode}: {r.stderr}"
-    assert r.returncode == 0 or r.stderr
+    # wf-inspect may get as far as to report that the model cannot be opened.
+    assert r.returncode == 0 or r.stderr or (program is INSPECT and "\nruns: no: " in r.stdout)

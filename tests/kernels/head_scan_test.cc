@@ -3,6 +3,7 @@
 // logit of the dense product is above its bound, whatever the rows and the activations are.
 #include "wf/kernels/head_scan.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -216,6 +217,23 @@ TEST_CASE("every ISA gives the bounds of the definition", "[kernels][per_isa]") 
         REQUIRE(part.upper[t * rows + r] == (r < wf::kHeadBlock ? -7.0f : want.upper[t * rows + r]));
       }
     }
+  }
+}
+
+TEST_CASE("the largest low parts of activations are the same on every ISA", "[kernels][per_isa]") {
+  const size_t k = 4096;
+  Head h(DenseType::kF32, 1, k, std::vector<float>(k, 1.0f));
+  // 16192 = 128 * 127 - 64 of the greatest activation's 16256: high part 127, low part -64.
+  std::vector<float> values(k, 16192.0f / 16256.0f);
+  values[0] = 1;
+  const Inputs x(values, k);
+  REQUIRE(x.ok);
+  h.Pack(wf::isa::Id::kScalar);
+  const Bounds want = Scan(h, x, wf::isa::Id::kScalar);
+  CHECK(want.upper[0] >= 1 + 4095 * (16192.0f / 16256.0f));
+  for (const auto id : Isas()) {
+    INFO(wf::isa::Name(id));
+    CHECK(std::bit_cast<uint32_t>(Scan(h, x, id).upper[0]) == std::bit_cast<uint32_t>(want.upper[0]));
   }
 }
 

@@ -312,6 +312,7 @@ TEST_CASE("the same texts with and without a copy of the head, alone and in a ba
        {.temperature = 1, .top_k = 10, .repetition_penalty = 1.1f, .repeat_last_n = 16, .seed = 3},
        true},
       {"min-p", {.temperature = 0.8f, .min_p = 0.1f, .seed = 4}, true},
+      {"min-p, a top-k that leaves all", {.temperature = 0.8f, .top_k = 1 << 20, .min_p = 0.1f, .seed = 4}, true},
       {"plain", {.temperature = 1, .seed = 5}, false},
       {"top-p", {.temperature = 1, .top_p = 0.8f, .seed = 6}, false}};
   const auto run = [&](HeadMode mode, int batch, int threads) {

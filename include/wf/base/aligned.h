@@ -33,7 +33,8 @@ class AlignedBuffer {
   // At least n elements, zeroed if memory had to be got; old content is lost then.
   void Resize(size_t n) {
     if (n <= size_) return;
-    std::free(data_);
+    std::free(std::exchange(data_, nullptr));
+    size_ = 0;  // whoever catches the exception below may go on with smaller sizes
     constexpr size_t kHugePage = size_t{2} << 20;
     const size_t wanted = n * sizeof(T), align = wanted >= kHugePage ? kHugePage : 64;
     const size_t bytes = (wanted + align - 1) / align * align;

@@ -73,6 +73,7 @@ WF_MODEL_INLINE double Sampler::MinPRange() const {
 
 WF_MODEL_INLINE bool Sampler::Query(size_t n, std::span<const int32_t> banned, HeadQuery* query) {
   *query = {.banned = banned};
+  asked_top_k_ = top_k(n);
   if (greedy()) {
     query->top = 1;
   } else if (top_k(n)) {
@@ -119,7 +120,7 @@ WF_MODEL_INLINE int32_t Sampler::Choose(std::span<const Candidate> candidates) {
   const auto best = std::max_element(candidates_.begin(), candidates_.end(),
                                      [](const Candidate& a, const Candidate& b) { return a.logit < b.logit; });
   if (greedy()) return best->id;
-  const bool k = params_.top_k > 0;  // below the size of the vocabulary, or there was no query
+  const bool k = asked_top_k_;
   const double least = k ? -std::numeric_limits<double>::max() : static_cast<double>(best->logit) - MinPRange();
   std::erase_if(candidates_, [&](const Candidate& c) { return !(static_cast<double>(c.logit) >= least); });
   return DrawCandidates(k);

@@ -323,7 +323,7 @@ WF_MODEL_INLINE const EngineOptions& Engine::options() const noexcept { return i
 WF_MODEL_INLINE std::string Engine::cost_summary() const {
   const Transformer& t = *impl_->transformer;
   return CostSummary(impl_->model->config(), impl_->model->weights(), t.kv_shape(), t.isa(), t.threads(),
-                     t.head_stats().bytes);
+                     stats().head.bytes);
 }
 WF_MODEL_INLINE const std::string& Engine::notice() const noexcept { return impl_->notice; }
 WF_MODEL_INLINE Status Engine::Check(const Request& request) const { return impl_->Check(request); }

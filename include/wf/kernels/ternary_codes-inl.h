@@ -200,7 +200,8 @@ HWY_INLINE void StoreOneRuns(const TernaryArgs& a, size_t row, size_t rows, size
   const DF df;
   const hn::RebindToSigned<DF> di;
   const V16 d16 = Load16(d), scale = Mul16(d16, Set16(a.w_scale));
-  const V16 add = a.bias != nullptr ? Load16(a.bias + row) : Zero16();
+  V16 add = Zero16();
+  if (a.bias != nullptr) add = Add16(add, Load16(a.bias + row));  // -0 becomes 0, as everywhere
   for (size_t i = 0; i < tokens; ++i, dots += kStoreRows) {
     const auto sum = hn::Set(di, a.x_sum[t0 + i]);
     const VF act = hn::Set(df, a.act_scale[t0 + i]);
@@ -393,6 +394,8 @@ HWY_NOINLINE void CodesTile(const TernaryArgs& a, size_t row, size_t rows, size_
   }
   StoreOneRuns<Rank>(a, row, rows, t0, tokens, d, dots->dot[0]);
 }
+
+static_assert(kCodesTokens % kCodesTile == 0 && kCodesChunk % 256 == 0, "blocks of tokens and chunks of columns are whole");
 
 template <class Block, int Rank>
 HWY_NOINLINE void TernaryCodes(const TernaryArgs& a, size_t all_tokens) noexcept {

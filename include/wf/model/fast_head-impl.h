@@ -46,6 +46,8 @@ WF_MODEL_INLINE uint64_t FastHead::Bytes(const Linear& head) noexcept {
 WF_MODEL_INLINE FastHead::FastHead(const Linear& head, const KernelTable& kernels, ThreadPool* pool, HeadMode mode)
     : head_(head), k_(kernels), pool_(*pool), why_not_(WhyNot(head, mode)) {
   if (!why_not_.empty()) return;
+  scratch_.resize(static_cast<size_t>(pool_.threads()));
+  for (auto& s : scratch_) s.Resize(HeadPaddedK(head.k));
   const size_t bytes = static_cast<size_t>(Bytes(head));
   void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) {
@@ -56,8 +58,6 @@ WF_MODEL_INLINE FastHead::FastHead(const Linear& head, const KernelTable& kernel
   (void)::madvise(p, bytes, MADV_HUGEPAGE);  // 60000 pages of 4 KiB are more than any TLB holds
   float* f = reinterpret_cast<float*>(static_cast<uint8_t*>(p) + HeadRowBytes(head.k) * head.rows);
   parts_ = {f, f + head.rows, f + 2 * head.rows, f + 3 * head.rows};
-  scratch_.resize(static_cast<size_t>(pool_.threads()));
-  for (auto& s : scratch_) s.Resize(HeadPaddedK(head.k));
 }
 
 WF_MODEL_INLINE FastHead::~FastHead() {
@@ -218,6 +218,7 @@ WF_MODEL_INLINE bool FastHead::Threshold(const Task& task, const float* upper, c
 WF_MODEL_INLINE void FastHead::Select(const Task& task, float* upper, float* best, Work* w) const noexcept {
   const HeadQuery& q = *task.query;
   const size_t rows = head_.rows, limit = rows / detail::kHeadManyRows;
+  if (q.always.size() > limit) return;
   for (const auto& ids : {q.banned, q.always}) {
     for (const int32_t id : ids) upper[id] = -INFINITY;
   }

@@ -146,7 +146,7 @@ class Projector {
     // One token is bound by memory: short pieces end together. Many are bound by arithmetic, and each piece reads all
     // of their activations.
     const size_t threads = static_cast<size_t>(pool_.threads());
-    const size_t most = n <= 4 ? 64 : 256;
+    const size_t most = n <= 16 ? 64 : 128;
     const size_t grain = std::min<size_t>(most, std::max<size_t>(16, AlignUp(total / (threads * 8), 16)));
     pool_.ParallelFor(total, grain, [&](size_t begin, size_t end, int) {
       size_t base = 0, rank_at = 0;

@@ -75,9 +75,10 @@ class SelfTest {
     if (!FastHead::WhyNot(l, HeadMode::kFast).empty()) return OkStatus();
     ++report_.kernels;
     constexpr size_t kTokens = 6;
-    const size_t rows = std::min<size_t>(l.rows, kHeadBlock), bytes = rows * HeadRowBytes(l.k);
-    const size_t padded = HeadPaddedK(l.k);
-    AlignedBuffer<float> x, scratch(padded), want(4 * rows), got(4 * rows), want_best(kTokens), got_best(kTokens);
+    const size_t rows = std::min<size_t>(l.rows, kHeadBlock + 5), bytes = rows * HeadRowBytes(l.k);  // and a short block
+    const size_t padded = HeadPaddedK(l.k), blocks = (rows + kHeadBlock - 1) / kHeadBlock;
+    AlignedBuffer<float> x, scratch(padded), want(4 * rows), got(4 * rows);
+    AlignedBuffer<float> want_best(kTokens * blocks), got_best(kTokens * blocks);
     AlignedBuffer<uint8_t> want_codes(bytes), got_codes(bytes);
     const auto pack = [&](const KernelTable& k, AlignedBuffer<uint8_t>& codes, AlignedBuffer<float>& p) {
       k.head_pack[static_cast<size_t>(l.dense_type)](
@@ -99,7 +100,9 @@ class SelfTest {
     AlignedBuffer<int8_t> x_codes(kTokens * 2 * padded);
     std::vector<HeadInput> inputs(kTokens);
     for (size_t t = 0; t < kTokens; ++t) {
-      (void)PrepareHeadInput(x.data() + t * l.k, l.k, x_codes.data() + t * 2 * padded, &inputs[t]);
+      if (!PrepareHeadInput(x.data() + t * l.k, l.k, x_codes.data() + t * 2 * padded, &inputs[t])) {
+        return InternalError("self-test: activations of the head " + shape + " have no bounds");
+      }
     }
     AlignedBuffer<float> want_upper(kTokens * rows), got_upper(kTokens * rows);
     HeadScanArgs a{.codes = want_codes.data(),
@@ -112,13 +115,15 @@ class SelfTest {
                    .upper = want_upper.data(),
                    .stride = rows,
                    .best = want_best.data(),
-                   .best_stride = 1};
+                   .best_stride = blocks};
     ref_.head_scan(a);
     a.upper = got_upper.data();
     a.best = got_best.data();
     k_.head_scan(a);
-    return Compare("scan of the head " + shape, got_upper.data(), want_upper.data(), kTokens * rows,
-                   kTokens * rows * sizeof(float));
+    WF_TRY(Compare("scan of the head " + shape, got_upper.data(), want_upper.data(), kTokens * rows,
+                   kTokens * rows * sizeof(float)));
+    return Compare("best of the scan " + shape, got_best.data(), want_best.data(), kTokens * blocks,
+                   kTokens * blocks * sizeof(float));
   }
 
   Status TestTernary(const Linear& l) {
