@@ -145,55 +145,68 @@ HWY_INLINE void UnpackHead(const uint8_t* w, size_t o, VU8 (&c)[4]) {
   c[3] = hn::Or(upper(b), hn::And(hn::BitCast(d, hn::ShiftRight<2>(h16)), high));
 }
 
-// Sums of codes times hi (out[2 t]) and times lo (out[2 t + 1]) of one row and T tokens.
-template <int T>
-HWY_INLINE void HeadRow(const uint8_t* w, size_t padded, size_t ahead, const HeadInput* x, int32_t* out) {
+inline constexpr int kHeadTokens = HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2 ? 4 : 2;
+// Rows that share the loads of several tokens' activations, where the registers hold their sums.
+inline constexpr int kHeadRows = WF_ISA_VNNI >= 2 ? 2 : 1;
+
+// Sums of codes times hi (out[r][2 t]) and times lo (out[r][2 t + 1]) of R rows and T tokens.
+template <int R, int T>
+HWY_INLINE void HeadRow(const uint8_t* w, size_t row_bytes, size_t padded, size_t ahead, const HeadInput* x,
+                        int32_t (*out)[2 * kHeadTokens]) {
   constexpr int kChains = T == 1 ? 2 : 1;  // one token alone has too few sums to hide the latency of a product
-  hn::Vec<DI32> hi[T][kChains], lo[T][kChains];
-  WF_UNROLL for (int t = 0; t < T; ++t) {
-    WF_UNROLL for (int s = 0; s < kChains; ++s) hi[t][s] = lo[t][s] = hn::Zero(DI32());
+  hn::Vec<DI32> hi[R][T][kChains], lo[R][T][kChains];
+  WF_UNROLL for (int r = 0; r < R; ++r) {
+    WF_UNROLL for (int t = 0; t < T; ++t) {
+      WF_UNROLL for (int s = 0; s < kChains; ++s) hi[r][t][s] = lo[r][t][s] = hn::Zero(DI32());
+    }
   }
   for (size_t first = 0; first < padded; first += kHeadGroup, w += kHeadGroupBytes) {
-    WF_UNROLL for (size_t i = 0; i < kHeadGroupBytes; i += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(w + ahead + i), _MM_HINT_T0);
+    WF_UNROLL for (size_t r = 0; r < R; ++r) {
+      WF_UNROLL for (size_t i = 0; i < kHeadGroupBytes; i += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(w + r * row_bytes + ahead + i), _MM_HINT_T0);
+      }
     }
     WF_UNROLL for (size_t o = 0; o < 64; o += kVecBytes) {
-      VU8 c[4];
-      UnpackHead(w, o, c);
+      VU8 c[R][4];
+      WF_UNROLL for (size_t r = 0; r < R; ++r) UnpackHead(w + r * row_bytes, o, c[r]);
       WF_UNROLL for (int t = 0; t < T; ++t) {
         const int8_t* xh = x[t].codes + first + o;
         const int8_t* xl = xh + padded;
 #if WF_ISA_VNNI
         WF_UNROLL for (size_t j = 0; j < 4; ++j) {
-          hi[t][j % kChains] = Dot4(c[j], hn::LoadU(DI8(), xh + 64 * j), hi[t][j % kChains]);
-          lo[t][j % kChains] = Dot4(c[j], hn::LoadU(DI8(), xl + 64 * j), lo[t][j % kChains]);
+          const VI8 h = hn::LoadU(DI8(), xh + 64 * j), l = hn::LoadU(DI8(), xl + 64 * j);
+          WF_UNROLL for (int r = 0; r < R; ++r) {
+            hi[r][t][j % kChains] = Dot4(c[r][j], h, hi[r][t][j % kChains]);
+            lo[r][t][j % kChains] = Dot4(c[r][j], l, lo[r][t][j % kChains]);
+          }
         }
 #else
+        static_assert(R == 1);
         // In an i16: two pairs of hi are at most 4 * 63 * 127 = 32004, four of lo 8 * 63 * 64 = 32256.
         WF_UNROLL for (size_t j = 0; j < 4; j += 2) {
-          const auto pairs =
-              hn::Add(Dot2(c[j], hn::LoadU(DI8(), xh + 64 * j)), Dot2(c[j + 1], hn::LoadU(DI8(), xh + 64 * j + 64)));
-          hi[t][j / 2 % kChains] = Widen2(pairs, hi[t][j / 2 % kChains]);
+          const auto pairs = hn::Add(Dot2(c[0][j], hn::LoadU(DI8(), xh + 64 * j)),
+                                     Dot2(c[0][j + 1], hn::LoadU(DI8(), xh + 64 * j + 64)));
+          hi[0][t][j / 2 % kChains] = Widen2(pairs, hi[0][t][j / 2 % kChains]);
         }
         const auto low =
-            hn::Add(hn::Add(Dot2(c[0], hn::LoadU(DI8(), xl)), Dot2(c[1], hn::LoadU(DI8(), xl + 64))),
-                    hn::Add(Dot2(c[2], hn::LoadU(DI8(), xl + 128)), Dot2(c[3], hn::LoadU(DI8(), xl + 192))));
-        lo[t][0] = Widen2(low, lo[t][0]);
+            hn::Add(hn::Add(Dot2(c[0][0], hn::LoadU(DI8(), xl)), Dot2(c[0][1], hn::LoadU(DI8(), xl + 64))),
+                    hn::Add(Dot2(c[0][2], hn::LoadU(DI8(), xl + 128)), Dot2(c[0][3], hn::LoadU(DI8(), xl + 192))));
+        lo[0][t][0] = Widen2(low, lo[0][t][0]);
 #endif
       }
     }
   }
-  WF_UNROLL for (int t = 0; t < T; t += 2) {
-    const int next = T > 1 ? t + 1 : t;
-    if constexpr (kChains == 2) {
-      hi[t][0] = hn::Add(hi[t][0], hi[t][kChains - 1]);
-      lo[t][0] = hn::Add(lo[t][0], lo[t][kChains - 1]);
+  WF_UNROLL for (int r = 0; r < R; ++r) {
+    WF_UNROLL for (int t = 0; t < T; t += 2) {
+      const int next = T > 1 ? t + 1 : t;
+      if constexpr (kChains == 2) {
+        hi[r][t][0] = hn::Add(hi[r][t][0], hi[r][t][kChains - 1]);
+        lo[r][t][0] = hn::Add(lo[r][t][0], lo[r][t][kChains - 1]);
+      }
+      Sum4(hi[r][t][0], lo[r][t][0], hi[r][next][0], lo[r][next][0], out[r] + 2 * t);  // T = 1: with a repetition
     }
-    Sum4(hi[t][0], lo[t][0], hi[next][0], lo[next][0], out + 2 * t);  // T = 1: out has room for the repetition
   }
 }
-
-inline constexpr int kHeadTokens = HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2 ? 4 : 2;
 
 // Bounds of n <= 16 rows of a block from their sums, sums[r][2 t] and sums[r][2 t + 1].
 template <int = 0>
@@ -234,8 +247,14 @@ template <int T>
 HWY_INLINE void HeadTile(const HeadScanArgs& a, size_t row, size_t n, size_t token, size_t ahead) {
   const size_t padded = HeadPaddedK(a.k), row_bytes = HeadRowBytes(a.k);
   alignas(64) int32_t sums[kHeadBlock][2 * kHeadTokens];
-  for (size_t r = 0; r < n; ++r) {
-    HeadRow<T>(a.codes + (row + r) * row_bytes, padded, ahead, a.x + token, sums[r]);
+  size_t r = 0;
+  if constexpr (kHeadRows > 1 && T > 1) {
+    for (; r + kHeadRows <= n; r += kHeadRows) {
+      HeadRow<kHeadRows, T>(a.codes + (row + r) * row_bytes, row_bytes, padded, ahead, a.x + token, sums + r);
+    }
+  }
+  for (; r < n; ++r) {
+    HeadRow<1, T>(a.codes + (row + r) * row_bytes, row_bytes, padded, ahead, a.x + token, sums + r);
   }
   for (size_t t = 0; t < T; ++t) HeadBounds(a, row, n, token + t, t, sums);
 }
