@@ -29,7 +29,12 @@ WF_MODEL_INLINE std::vector<int32_t> BannedTokens(const Tokenizer& tokenizer, si
 
 WF_MODEL_INLINE Sampler::Sampler(const SamplingParams& params, const KernelTable& kernels,
                                  std::span<const int32_t> prompt)
-    : params_(params), kernels_(&kernels), rng_(0), seen_(prompt.begin(), prompt.end()), prompt_(prompt.size()) {
+    : params_(params),
+      kernels_(&kernels),
+      rng_(0),
+      seen_(prompt.begin(), prompt.end()),
+      prompt_(prompt.size()),
+      asked_top_k_(params.top_k > 0) {
   if (greedy()) return;
   seed_ = params.seed >= 0 ? params.seed : static_cast<int64_t>(std::random_device{}() & 0x7fffffffu);
   rng_ = Rng(static_cast<uint64_t>(seed_));

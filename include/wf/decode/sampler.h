@@ -75,7 +75,7 @@ class Sampler {
   std::vector<int32_t> seen_;  // prompt and generated tokens, in order
   size_t prompt_ = 0;          // how many of them are the prompt's
   std::vector<Candidate> candidates_;
-  bool asked_top_k_ = false;  // what the last Query() asked for
+  bool asked_top_k_;                                      // what the last Query() asked for
   std::vector<float> weights_;                            // of them
   std::vector<std::pair<float, int32_t>> probabilities_;  // of top-p without top-k
   std::vector<int32_t> changed_;                          // tokens whose logits Penalise() changes, ascending
