@@ -8,6 +8,7 @@
 
 #include "tests/catch.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/isas.h"
 #include "wf/base/half.h"
 #include "wf/kernels/table.h"
 
@@ -15,18 +16,7 @@ using wf::KvType;
 
 namespace {
 
-std::vector<wf::isa::Id> Isas() {
-  std::vector<wf::isa::Id> ids;
-  for (int i = 1; i < wf::isa::kCount; ++i) {
-    if (((wf::CompiledIsas() >> i) & 1u) == 0) continue;
-    if (wf::isa::Supported(static_cast<wf::isa::Id>(i))) {
-      ids.push_back(static_cast<wf::isa::Id>(i));
-    } else {
-      WARN("not run: this CPU lacks " << wf::isa::kNames[i]);
-    }
-  }
-  return ids;
-}
+std::vector<wf::isa::Id> Isas() { return IsasFrom(1); }
 const wf::KernelTable& Ref() { return wf::Kernels(wf::isa::Id::kScalar); }
 
 // K and V of `tokens` tokens in blocks of memory of their own, as the cache has them. Slots that were never written

@@ -10,6 +10,7 @@
 
 #include "tests/catch.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/isas.h"
 #include "wf/base/half.h"
 #include "wf/kernels/table.h"
 #include "wf/quant/dense.h"
@@ -19,15 +20,7 @@ namespace {
 
 using wf::DenseType;
 
-std::vector<wf::isa::Id> Isas() {
-  std::vector<wf::isa::Id> ids;
-  for (int i = 0; i < wf::isa::kCount; ++i) {
-    if (((wf::CompiledIsas() >> i) & 1u) != 0 && wf::isa::Supported(static_cast<wf::isa::Id>(i))) {
-      ids.push_back(static_cast<wf::isa::Id>(i));
-    }
-  }
-  return ids;
-}
+std::vector<wf::isa::Id> Isas() { return IsasFrom(0); }
 
 // A head of any dense type and its copy, made by one ISA.
 struct Head {

@@ -10,6 +10,7 @@
 
 #include "tests/catch.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/isas.h"
 #include "wf/kernels/table.h"
 #include "wf/quant/block.h"
 #include "wf/quant/dense.h"
@@ -189,18 +190,7 @@ struct Problem {
   wf::TernaryArgs args;
 };
 
-std::vector<wf::isa::Id> Isas() {
-  std::vector<wf::isa::Id> ids;
-  for (int i = 0; i < wf::isa::kCount; ++i) {
-    if (((wf::CompiledIsas() >> i) & 1u) == 0) continue;
-    if (wf::isa::Supported(static_cast<wf::isa::Id>(i))) {
-      ids.push_back(static_cast<wf::isa::Id>(i));
-    } else {
-      WARN("not run: this CPU lacks " << wf::isa::kNames[i]);
-    }
-  }
-  return ids;
-}
+std::vector<wf::isa::Id> Isas() { return IsasFrom(0); }
 
 // The same bits; of NaNs only that they are some.
 bool Same(float a, float b) { return std::isnan(a) ? std::isnan(b) : std::memcmp(&a, &b, sizeof(a)) == 0; }

@@ -106,8 +106,6 @@ HWY_NOINLINE void KvStore(const KvStoreArgs& a) noexcept {
   }
 }
 
-HWY_INLINE void Prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
-
 // How far ahead of a block's K (V) another's is fetched, in the order in which they are read.
 inline constexpr size_t kKvAhead = 2;
 // A vector of keys is widened for up to kScoreQueries queries, one of values for up to kWeighQueries: accumulators fill

@@ -30,7 +30,7 @@ HWY_INLINE void DenseRows(const DenseArgs& a, size_t row) {
   WF_UNROLL for (int r = 0; r < R; ++r) { WF_UNROLL for (int t = 0; t < T; ++t) acc[r][t] = Zero16(); }
   size_t i = 0;
   for (; i + kStep<D> <= a.k; i += kStep<D>, w += kBytes, ahead += kAll) {
-    WF_UNROLL for (size_t p = 0; p < kAll; p += 64) __builtin_prefetch(ahead + p);
+    WF_UNROLL for (size_t p = 0; p < kAll; p += 64) Prefetch(ahead + p);
     DenseStep<D> step[R];
     WF_UNROLL for (int r = 0; r < R; ++r) step[r].Load(w + static_cast<size_t>(r) * row_bytes);
     WF_NO_UNROLL for (size_t g = 0; g < DenseStep<D>::kGroups; ++g) {
@@ -61,7 +61,7 @@ template <DenseType D, int T>
 HWY_NOINLINE void DenseGemv(const DenseArgs& a) noexcept {
   // A row's chain of additions allows 17 G/s; floats come from memory at 9 to 18 G/s, blocks at up to 66 G/s. Sums of
   // more than one token and four rows need more than 16 registers.
-  constexpr int R = kQuantised<D> && (T == 1 || kDenseWide) ? 4 : 2;
+  constexpr int R = kQuantised<D> && (T == 1 || kManyRegisters) ? 4 : 2;
   size_t r = a.row_begin;
   for (; r + R <= a.row_end; r += R) DenseRows<D, R, T>(a, r);
   for (; r < a.row_end; ++r) DenseRows<D, 1, T>(a, r);
@@ -73,7 +73,7 @@ HWY_NOINLINE void Dense(const DenseArgs& a) noexcept {
   if (a.tokens == 1) return DenseGemv<D, 1>(a);
   if (a.tokens == 2) return DenseGemv<D, 2>(a);
   if (a.tokens == 3) return DenseGemv<D, 3>(a);
-  if constexpr (kQuantised<D> && kDenseWide) {
+  if constexpr (kQuantised<D> && kManyRegisters) {
     if (a.tokens == 4) return DenseGemv<D, 4>(a);
   }
   DenseBatch<D>(a);

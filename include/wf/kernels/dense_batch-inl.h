@@ -38,8 +38,7 @@ struct DenseBuffer {
 
 // Adds n columns to the sums of R rows and T tokens, for one part of the 16 lanes. Sums, a vector of each token and one
 // of weights fit the registers: 32 with AVX-512 encodings, else 16.
-inline constexpr bool kDenseWide = HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2;
-inline constexpr size_t kDenseCalls = kDenseWide ? 16 / kLanes : 32 / kLanes;  // of AddDense for eight rows
+inline constexpr size_t kDenseCalls = kManyRegisters ? 16 / kLanes : 32 / kLanes;  // of AddDense for eight rows
 template <int R, int T>
 HWY_INLINE void AddDense(DenseBuffer* b, int row, size_t part, size_t n, const float* x, size_t x_stride,
                          float (*sum)[kDenseRows][16]) {
@@ -54,7 +53,7 @@ HWY_INLINE void AddDense(DenseBuffer* b, int row, size_t part, size_t n, const f
   const size_t step = ahead < b->ahead_end ? b->ahead_step : 0;
   size_t i = 0;
   for (; i + 16 <= n; i += 16, ahead += step) {
-    for (size_t p = 0; p < step; p += 64) __builtin_prefetch(ahead + p);
+    for (size_t p = 0; p < step; p += 64) Prefetch(ahead + p);
     VF v[T];
     WF_UNROLL for (int t = 0; t < T; ++t) v[t] = hn::LoadU(d, x + static_cast<size_t>(t) * x_stride + i);
     WF_UNROLL for (int r = 0; r < R; ++r) {
@@ -79,7 +78,7 @@ HWY_INLINE void AddDense(DenseBuffer* b, int row, size_t part, size_t n, const f
 }
 template <int T>
 HWY_INLINE void AddDenseRows(DenseBuffer* b, size_t n, const float* x, size_t x_stride, size_t token) {
-  constexpr int R = kDenseWide || T == 1 ? kDenseRows : 4;
+  constexpr int R = kManyRegisters || T == 1 ? kDenseRows : 4;
   for (int row = 0; row < kDenseRows; row += R) {
     for (size_t part = 0; part < 16; part += kLanes) {
       AddDense<R, T>(b, row, part, n, x + token * x_stride, x_stride, b->sum + token);

@@ -129,8 +129,6 @@ HWY_NOINLINE void HeadPack(const HeadPackArgs& a) noexcept {
 
 // --- scanning ---------------------------------------------------------------------------------------------
 
-inline constexpr size_t kHeadAhead = 8192;  // bytes
-
 // Four vectors of codes, of columns o, o + 64, o + 128, o + 192 of the group at w.
 HWY_INLINE void UnpackHead(const uint8_t* w, size_t o, VU8 (&c)[4]) {
   const DU8 d;
@@ -145,7 +143,7 @@ HWY_INLINE void UnpackHead(const uint8_t* w, size_t o, VU8 (&c)[4]) {
   c[3] = hn::Or(upper(b), hn::And(hn::BitCast(d, hn::ShiftRight<2>(h16)), high));
 }
 
-inline constexpr int kHeadTokens = HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2 ? 4 : 2;
+inline constexpr int kHeadTokens = kManyRegisters ? 4 : 2;
 // Rows that share the loads of several tokens' activations, where the registers hold their sums.
 inline constexpr int kHeadRows = WF_ISA_VNNI >= 2 ? 2 : 1;
 
@@ -162,9 +160,7 @@ HWY_INLINE void HeadRow(const uint8_t* w, size_t row_bytes, size_t padded, size_
   }
   for (size_t first = 0; first < padded; first += kHeadGroup, w += kHeadGroupBytes) {
     WF_UNROLL for (size_t r = 0; r < R; ++r) {
-      WF_UNROLL for (size_t i = 0; i < kHeadGroupBytes; i += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(w + r * row_bytes + ahead + i), _MM_HINT_T0);
-      }
+      WF_UNROLL for (size_t i = 0; i < kHeadGroupBytes; i += 64) { Prefetch(w + r * row_bytes + ahead + i); }
     }
     WF_UNROLL for (size_t o = 0; o < 64; o += kVecBytes) {
       VU8 c[R][4];
@@ -264,8 +260,8 @@ HWY_NOINLINE void HeadScan(const HeadScanArgs& a) noexcept {
   for (size_t row = a.row_begin; row < a.row_end; row += kHeadBlock) {
     const size_t n = a.row_end - row < kHeadBlock ? a.row_end - row : kHeadBlock;
     size_t t = 0;
-    for (; t + kHeadTokens <= a.tokens; t += kHeadTokens) HeadTile<kHeadTokens>(a, row, n, t, t == 0 ? kHeadAhead : 0);
-    for (; t < a.tokens; ++t) HeadTile<1>(a, row, n, t, t == 0 ? kHeadAhead : 0);
+    for (; t + kHeadTokens <= a.tokens; t += kHeadTokens) HeadTile<kHeadTokens>(a, row, n, t, t == 0 ? kAhead : 0);
+    for (; t < a.tokens; ++t) HeadTile<1>(a, row, n, t, t == 0 ? kAhead : 0);
   }
 }
 

@@ -80,9 +80,7 @@ HWY_NOINLINE void ReadMemory(const ReadArgs& a) noexcept {
   hn::Vec<decltype(d)> sums[4];
   for (auto& s : sums) s = hn::Zero(d);
   for (const uint8_t *p = a.data, *end = a.data + a.bytes; p < end; p += kReadStep) {
-    WF_UNROLL for (size_t i = 0; i < kReadStep; i += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(p + kReadAhead + i), _MM_HINT_T0);
-    }
+    WF_UNROLL for (size_t i = 0; i < kReadStep; i += 64) { Prefetch(p + kReadAhead + i); }
     WF_UNROLL for (size_t i = 0; i < kReadStep / kVecBytes; ++i) {
       sums[i % 4] = hn::Add(sums[i % 4], hn::BitCast(d, hn::LoadU(DU8(), p + i * kVecBytes)));
     }

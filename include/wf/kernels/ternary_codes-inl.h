@@ -32,11 +32,7 @@ inline constexpr size_t kCodesChunk = 2816;  // columns at most: eight rows of c
 inline constexpr size_t kCodesStride = kCodesChunk + 64;  // rows not a power of two apart
 inline constexpr size_t kCodesTokens = 264;               // that share a decoding at most
 // Tokens side by side: 24 sums, four vectors of codes and one of activations fit 32 registers.
-#if HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2
-inline constexpr int kCodesTile = WF_ISA_VNNI ? 6 : 4;
-#else
-inline constexpr int kCodesTile = 2;
-#endif
+inline constexpr int kCodesTile = !kManyRegisters ? 2 : WF_ISA_VNNI ? 6 : 4;
 
 using DF4 = hn::FixedTag<float, 4>;
 using DI4 = hn::FixedTag<int32_t, 4>;
@@ -395,7 +391,8 @@ HWY_NOINLINE void CodesTile(const TernaryArgs& a, size_t row, size_t rows, size_
   StoreOneRuns<Rank>(a, row, rows, t0, tokens, d, dots->dot[0]);
 }
 
-static_assert(kCodesTokens % kCodesTile == 0 && kCodesChunk % 256 == 0, "blocks of tokens and chunks of columns are whole");
+static_assert(kCodesTokens % kCodesTile == 0 && kCodesChunk % 256 == 0,
+              "blocks of tokens and chunks of columns are whole");
 
 template <class Block, int Rank>
 HWY_NOINLINE void TernaryCodes(const TernaryArgs& a, size_t all_tokens) noexcept {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ternary products of few tokens, compiled once per ISA: the packed bytes of one row after the other, as they lie in
-// the file, against activations in the order of block.h. What a decode step runs. One token is bound by memory, so rows are
-// walked singly and in order (simd/ops-inl.h, kAhead); several take two rows at a time. I2_S and TQ2_0: 64 bytes hold 256 columns as four fields a byte.
+// the file, against activations in the order of block.h. What a decode step runs. One token is bound by memory, so rows
+// are walked singly and in order (simd/ops-inl.h, kAhead); several take two rows at a time. I2_S and TQ2_0: 64 bytes
+// hold 256 columns as four fields a byte.
 #if defined(WF_KERNELS_TERNARY_ROWS_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_TERNARY_ROWS_INL_H_
 #undef WF_KERNELS_TERNARY_ROWS_INL_H_
@@ -24,8 +25,6 @@ inline constexpr bool kRowWise<block::I2S> = true;
 template <>
 inline constexpr bool kRowWise<block::TQ2_0> = true;
 
-inline constexpr bool kManyRegisters =
-    HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2;  // 32 with AVX-512 encodings, else 16
 // Tokens whose sums fit the registers, and tokens up to which rows are not worth decoding first (measured).
 inline constexpr size_t kRowTile = kManyRegisters ? 4 : 2;
 inline constexpr size_t kRowTokens = WF_ISA_VNNI && kManyRegisters ? 16 : 4;

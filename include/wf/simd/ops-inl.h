@@ -205,6 +205,9 @@ HWY_INLINE V16 LoadNAs16(const void* base, size_t i, size_t n) {
   }
 }
 
+// 32 vector registers with AVX-512 encodings, else 16.
+inline constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || WF_ISA_VNNI == 2;
+
 // --- integer vectors of the width at hand --------------------------------------------------------------------
 #if HWY_TARGET <= HWY_AVX3
 inline constexpr size_t kVecBytes = 64;
@@ -222,7 +225,8 @@ using VI8 = hn::Vec<DI8>;
 // How far ahead of its use a line of weights is asked for. Measured: a walk over one row at a time reaches the bandwidth
 // of plain reads from 8 KiB on; without it, or with rows side by side, about half (docs/benchmarks.md).
 inline constexpr size_t kAhead = 8192;
-HWY_INLINE void PrefetchAhead(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p + kAhead), _MM_HINT_T0); }
+HWY_INLINE void Prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+HWY_INLINE void PrefetchAhead(const uint8_t* p) { Prefetch(p + kAhead); }
 
 // --- u8 x i8 -> i32: acc + a[4i..4i+3] . b[4i..4i+3] in each 32-bit lane ------------------------------------
 #if WF_ISA_VNNI
