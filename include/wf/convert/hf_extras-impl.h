@@ -14,6 +14,7 @@
 #include "wf/convert/hf_config.h"
 #include "wf/convert/hf_json-impl.h"
 #include "wf/convert/names.h"
+#include "wf/model/diffusion.h"
 
 namespace wf::detail {
 
@@ -167,11 +168,11 @@ inline Status ReadDiffusion(const JsonFields& config, const JsonFields* dlm, con
     if (f == nullptr) continue;
     for (const char* key : {"bd_size", "block_size"}) {
       if (f == &config && key != std::string_view("bd_size")) continue;  // too common a word there
-      WF_ASSIGN(const std::optional<uint64_t> block, f->Size(key, 1, 4096));
+      WF_ASSIGN(const std::optional<uint64_t> block, f->Size(key, 1, kMaxDiffusionBlock));
       if (d.block_size == 0) d.block_size = static_cast<uint32_t>(block.value_or(0));
     }
     for (const char* key : {"sub_block_size", "small_block_size"}) {
-      WF_ASSIGN(const std::optional<uint64_t> sub, f->Size(key, 1, 4096));
+      WF_ASSIGN(const std::optional<uint64_t> sub, f->Size(key, 1, kMaxDiffusionBlock));
       if (d.sub_block_size == 0) d.sub_block_size = static_cast<uint32_t>(sub.value_or(0));
     }
     for (const char* key : {"diffusion_threshold", "threshold"}) {

@@ -50,9 +50,11 @@ class SelfAttention {
       for (size_t i = 0; i < s.count; i += tile_) {
         tiles_.push_back({&s, rows_.size() + i, std::min(tile_, s.count - i), 0, 0});
       }
+      const size_t keys = std::max(s.first + s.count, s.keys), block = s.attention_block;
       for (size_t i = 0; i < s.count; ++i) {
-        rows_.push_back({&s, s.first + i});
-        visible_.push_back(static_cast<uint32_t>(s.first + i + 1));  // causal
+        const size_t p = s.first + i;
+        rows_.push_back({&s, p});
+        visible_.push_back(static_cast<uint32_t>(std::min((p / block + 1) * block, keys)));
       }
       positions = std::max(positions, s.first + s.count);
     }

@@ -114,6 +114,27 @@ inline Status ReadExperts(const Gguf& g, const ArchKeys& keys, const Architectur
   return OkStatus();
 }
 
+inline Status ReadDiffusion(const Gguf& g, const ArchKeys& keys, Config* c) {
+  if (keys.Has("diffusion.style")) {
+    WF_ASSIGN(const std::string_view style, g.GetString(keys.Name("diffusion.style")));
+    c->diffusion.style = DiffusionStyleFromName(style);
+    if (!c->diffusion.style) {
+      return Unsupported(g.name() + ": " + keys.Name("diffusion.style") + " = '" + std::string(style) +
+                         "' is not supported; supported: fast-dllm-v2, causal");
+    }
+  }
+  if (keys.Has("diffusion.block_size")) {
+    WF_ASSIGN(c->diffusion.block_size, keys.Size("diffusion.block_size", 1, kMaxDiffusionBlock));
+  }
+  if (keys.Has("diffusion.sub_block_size")) {
+    WF_ASSIGN(c->diffusion.sub_block_size, keys.Size("diffusion.sub_block_size", 1, kMaxDiffusionBlock));
+  }
+  if (keys.Has("diffusion.threshold")) {
+    WF_ASSIGN(c->diffusion.threshold, keys.Float("diffusion.threshold", 0, 1));
+  }
+  return OkStatus();
+}
+
 }  // namespace detail
 
 WF_MODEL_INLINE Result<Config> ConfigFromGguf(const Gguf& g) {
@@ -178,6 +199,7 @@ WF_MODEL_INLINE Result<Config> ConfigFromGguf(const Gguf& g) {
   c.needs_sub_norms = arch->sub_norms;
   c.qk_norm = arch->qk_norm;
   WF_TRY(detail::ReadExperts(g, keys, *arch, &c));
+  WF_TRY(detail::ReadDiffusion(g, keys, &c));
   return c;
 }
 

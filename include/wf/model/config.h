@@ -11,6 +11,7 @@
 #include "wf/base/inline.h"
 #include "wf/base/status.h"
 #include "wf/formats/gguf.h"
+#include "wf/model/diffusion.h"
 #include "wf/model/registry.h"
 
 namespace wf {
@@ -42,6 +43,8 @@ struct Config {
   size_t shared_ffn = 0;             // of the expert that every token passes; 0: none
   bool renormalise_experts = false;  // the weights of the experts chosen sum to 1
   float expert_scale = 1;            // multiplies these weights
+
+  DiffusionMetadata diffusion;
 };
 
 // kUnsupported for architectures and features that wf does not run, by name; kNotFound for missing keys;

@@ -87,14 +87,17 @@ struct Transformer::Impl {
     queries.clear();
     answers.clear();
     final_rows.Resize(n * e);
-    for (size_t r = 0; r < n; ++r) {
-      if (rows[r].pos - rows[r].seq->first < rows[r].seq->logits_from) continue;
-      k.rms_norm(
-          {.x = h.data() + r * e, .w = w.output_norm, .y = final_rows.data() + wanted * e, .n = e, .eps = c.rms_eps});
-      const SequenceRows& s = *rows[r].seq;
-      if (s.query != nullptr) queries.push_back({final_rows.data() + wanted * e, s.query, s.candidates});
-      answers.push_back(s.query != nullptr ? s.candidates : nullptr);
-      ++wanted;
+    size_t row = 0;
+    for (const SequenceRows& s : sequences) {
+      const auto want = [&](size_t i, size_t of_sequence) {
+        float* x = final_rows.data() + wanted++ * e;
+        k.rms_norm({.x = h.data() + (row + i) * e, .w = w.output_norm, .y = x, .n = e, .eps = c.rms_eps});
+        if (s.query != nullptr) queries.push_back({x, s.query, s.candidates + of_sequence});
+        answers.push_back(s.query != nullptr ? s.candidates + of_sequence : nullptr);
+      };
+      for (size_t i = 0; i < s.logits_rows.size(); ++i) want(s.logits_rows[i], i);
+      for (size_t i = s.logits_from; s.logits_rows.empty() && i < s.count; ++i) want(i, i - s.logits_from);
+      row += s.count;
     }
     fast_head.Answer(queries);
     // The rest, in runs of rows that lie side by side.

@@ -29,9 +29,15 @@ struct SequenceRows {
   size_t count = 0;
   size_t first = 0;
   uint8_t* const* blocks = nullptr;  // block b holds positions 32 b .. 32 b + 31
-  size_t logits_from = 0;            // rows logits_from .. count - 1 get logits; count: none
-  // For sequences with one row of logits: the question that these are to answer. Where it can be answered without them,
-  // `candidates` holds the answer and the row of logits keeps what it held; else `candidates` is empty.
+  // The row at position p sees the keys up to the end of its absolute block of so many positions, as far as there are
+  // any: 1 is causal attention, more is bidirectional inside a block and causal between blocks. Keys are there below
+  // first + count and, where the cache holds K and V of later positions, below `keys`.
+  size_t attention_block = 1;
+  size_t keys = 0;
+  size_t logits_from = 0;                      // rows logits_from .. count - 1 get logits; count: none
+  std::span<const uint32_t> logits_rows = {};  // if not empty, these rows do, ascending, whatever logits_from says
+  // The question that the rows with logits are to answer. Where it can be answered without them, `candidates`, a list
+  // for each of these rows, holds the answer and the row of logits keeps what it held; else the list is empty.
   const HeadQuery* query = nullptr;
   std::vector<Candidate>* candidates = nullptr;
 };
