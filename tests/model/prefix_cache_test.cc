@@ -409,6 +409,21 @@ TEST_CASE("as many blocks are freed as are wanted, a unit at a time") {
   CHECK(pool.used() == 0);
 }
 
+TEST_CASE("a salt for each request leaves nothing behind") {
+  KvPool pool = MakePool(4);
+  PrefixCache cache(&pool);
+  for (int i = 0; i < 100; ++i) {
+    if (pool.used() == 4) CHECK(cache.Evict(2) == 2);
+    Store(&cache, &pool, {.salt = std::to_string(i)}, Prompt(0, 64));
+    CHECK(cache.keys() == (i == 0 ? 1 : 2));
+    CHECK(Found(&cache, &pool, {.salt = "nobody"}, Prompt(0, 64)) == 0);
+  }
+  CHECK(cache.Evict(4) == 4);
+  CHECK(cache.keys() == 0);
+  Store(&cache, &pool, {.salt = "short"}, Prompt(0, 31));
+  CHECK(cache.keys() == 0);
+}
+
 TEST_CASE("the counters count") {
   KvPool pool = MakePool(16);
   PrefixCache cache(&pool);

@@ -101,7 +101,7 @@ WF_MODEL_INLINE void PrefixCache::Insert(const PrefixKey& key, std::span<const i
       std::unique_ptr<Node> node(new Node{
           .parent = last, .root = root, .tokens = {run.begin(), run.end()}, .blocks = {own.begin(), own.end()}});
       const std::span<const int32_t> name = node->tokens;
-      it = level->emplace(name, std::move(node)).first;  // if memory ends here, what is stored is whole all the same
+      it = level->emplace(name, std::move(node)).first;  // may throw: what is stored is whole then, too
       for (const int32_t b : own) pool_->AddRef(b);
       stats_.blocks += per_unit;
       Link(it->second.get(), last);

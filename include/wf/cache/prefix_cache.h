@@ -62,6 +62,8 @@ class PrefixCache {
 
   void Clear();  // releases all; the counters stay
   const PrefixCacheStats& stats() const noexcept { return stats_; }
+  // Keys under which something is stored. Salts may be as many as requests: none outlives its last block.
+  size_t keys() const noexcept { return roots_.size(); }
 
  private:
   struct Node;  // one unit of tokens after its parent's
@@ -70,7 +72,7 @@ class PrefixCache {
   };
   // By the child's own tokens. Ordered, not hashed: whoever chooses the prompts cannot make it slow.
   using Children = std::map<std::span<const int32_t>, std::unique_ptr<Node>, TokensLess>;
-  using Roots = std::map<PrefixKey, Children>;  // no key without children, except inside Insert()
+  using Roots = std::map<PrefixKey, Children>;  // a key whose first node found no memory stays without children
 
   void Link(Node* node, Node* newer) noexcept;
   void Unlink(Node* node) noexcept;
