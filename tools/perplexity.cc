@@ -38,7 +38,7 @@ struct Options {
   uint64_t seed = 0;
   std::string style;
   std::optional<int64_t> block_size, mask_token;
-  bool show_samples = false;
+  bool show_masks = false;
 };
 
 // Sum of the negative log-likelihoods of ids[1..] and how many they are, window by window.
@@ -141,7 +141,7 @@ void PrintLikelihood(const Options& o, const wf::LikelihoodOptions& l, const wf:
   number("mean_nll_error", mean_error, r.error.has_value());
   number("perplexity", perplexity, true);
   number("perplexity_error", perplexity * mean_error, r.error.has_value());
-  if (o.show_samples) {
+  if (o.show_masks) {
     const char* comma = ",\"masks\":[";
     for (const wf::LikelihoodSample& s : r.samples) {
       std::printf("%s{\"nll\":%.17g,\"masked\":", comma, s.nll);
@@ -245,10 +245,9 @@ int Main(int argc, char** argv) {
           ->add_option(
               "--diffusion", o.samples,
               "Monte-Carlo likelihood of a model that fills in masks, from so many samples (128 if none are said). In "
-              "sample k of N, n = "
-              "max(1, floor(k L/N)) of the L tokens after the prompt are masked at random, and the sum of their "
-              "cross-entropies, each from the row before, is divided by n/L (not by k/N); the estimate is the "
-              "samples' mean. The text must fit into the model's context")
+              "sample k of N, n = max(1, floor(k L/N)) of the L tokens after the prompt are masked at random, and the "
+              "sum of their cross-entropies, each from the row before, is divided by n/L (not by k/N); the estimate is "
+              "the samples' mean. The text must fit into the model's context")
           ->expected(0, 1)
           ->default_str("128")
           ->check(CLI::Range(size_t{1}, wf::kMaxLikelihoodSamples))
@@ -269,7 +268,7 @@ int Main(int argc, char** argv) {
                    "Tokens of a block in style fast-dllm-v2 (default: the model's, or 32)")
       ->needs(diffusion);
   group->add_option("--mask-token-id", o.mask_token, "The mask (default: the model's)")->needs(diffusion);
-  group->add_flag("--samples", o.show_samples, "Add `masks` to the JSON: each sample's positions and its estimate")
+  group->add_flag("--masks", o.show_masks, "Add `masks` to the JSON: each sample's positions and its estimate")
       ->needs(diffusion, json);
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
   const wf::Status status = Run(o, *wf::CatchInterrupts());

@@ -76,7 +76,7 @@ def bard(tmp_path_factory):
 
 def likelihood(model, ids, *args, isa=None):
     return json.loads(
-        succeed("wf-perplexity", "-m", model, "--ids", join(ids), "--json", "--samples", "--diffusion", *args,
+        succeed("wf-perplexity", "-m", model, "--ids", join(ids), "--json", "--masks", "--diffusion", *args,
                 isa=isa).stdout
     )  # fmt: skip
 
@@ -192,8 +192,8 @@ def test_128_samples_where_no_number_is_given(bard):
         (2, ["--diffusion", "--diffusion-style", "llada"], ["llada", "fast-dllm-v2", "causal"]),
         (2, ["--diffusion", "--prompt-tokens", 0], ["--prompt-tokens", "0"]),
         (2, ["--diffusion", "--seed", -1], ["--seed", "-1"]),
-        (2, ["--diffusion", "--samples"], ["--samples", "--json"]),
-        (2, ["--samples", "--json"], ["--samples", "--diffusion"]),
+        (2, ["--diffusion", "--masks"], ["--masks", "--json"]),
+        (2, ["--masks", "--json"], ["--masks", "--diffusion"]),
         (2, ["--prompt-tokens", 2], ["--prompt-tokens", "--diffusion"]),
         (2, ["--seed", 2], ["--seed", "--diffusion"]),
         (2, ["--mask-token-id", 2], ["--mask-token-id", "--diffusion"]),
