@@ -5,6 +5,7 @@
 #include "wf/decode/block_decoder-impl.h"
 #include "wf/decode/draft_verifier-impl.h"
 #include "wf/decode/explain-impl.h"
+#include "wf/decode/likelihood-impl.h"
 #include "wf/decode/mode-impl.h"
 #include "wf/decode/sampler-impl.h"
 #include "wf/decode/sampling-impl.h"
