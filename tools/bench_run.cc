@@ -121,22 +121,23 @@ class Runner {
     WF_TRY(AddCases());
     head_use_.resize(result_.cases.size());
     answers_.resize(result_.cases.size());
-    size_t own = 0, borrowed = 0, deepest = 0;  // blocks
+    size_t own = 1, drafting = 0, deepest = 0;  // blocks, sequences, tokens
     for (const BenchCase& c : result_.cases) {
       own = std::max(own, c.batch * OwnBlocks(c));
-      if (c.decode.mode == DecodeMode::kVerify) borrowed = std::max(borrowed, c.batch * JointPass::kDraftBlocks);
+      drafting = std::max(drafting, c.decode.mode == DecodeMode::kVerify ? c.batch : 0);
       deepest = std::max(deepest, c.depth);
     }
     for (const size_t n : o_.pass_rows) own = std::max(own, Blocks(n));
-    own = std::max<size_t>(own, 1);  // for what passes cost
-    WF_ASSIGN(pool_, KvPool::Create(transformers_[0]->kv_shape(), own + borrowed + Blocks(deepest)));
+    const KvShape shape = transformers_[0]->kv_shape();
+    WF_ASSIGN(pool_, KvPool::Create(shape, own + Blocks(deepest)));
+    WF_ASSIGN(drafts_, KvPool::Create(shape, std::max<size_t>(drafting, 1) * JointPass::kDraftBlocks));
     const auto take = [&](size_t n, std::vector<uint8_t*>* out) {
       while (out->size() < n) out->push_back(pool_->Data(pool_->Acquire()));
     };
     take(own, &own_);
     take(Blocks(deepest), &filled_);
     costs_.resize(o_.threads.size());
-    for (size_t t = 0; t < costs_.size() && borrowed != 0; ++t) {
+    for (size_t t = 0; t < costs_.size() && drafting != 0; ++t) {
       costs_[t] = MeasurePassCosts(transformers_[t].get(), model_->config().vocab, own_[0]);
     }
     return MakeIds(std::max(o_.prompt, deepest + 1) + *std::max_element(o_.batches.begin(), o_.batches.end()));
@@ -329,13 +330,14 @@ class Runner {
     size_t asked = 0;
     for (;; ++c->passes) {
       WF_TRY(CheckInterrupt());
-      JointPass joint(&t, &*pool_, model_->config().vocab, &logits_);
-      size_t running = 0;
+      JointPass joint(&t, &*drafts_, model_->config().vocab, &logits_);
+      bool running = false;
       for (const auto& s : sequences) {
         if (s->ended() || !s->Plan(chunk_, costs_[c->threads_at])) continue;
-        running += joint.Add(s.get(), [&] { return pool_->Acquire(); }) ? 1 : 0;
+        joint.Add(s.get());
+        running = true;
       }
-      if (running == 0) break;
+      if (!running) break;
       joint.Run();
       use.passes += joint.logits_rows() != 0 ? 1 : 0;
       asked += joint.logits_rows();
@@ -394,7 +396,7 @@ class Runner {
   std::vector<std::unique_ptr<Transformer>> transformers_;  // by thread count, like pools_
   std::vector<std::unique_ptr<ThreadPool>> pools_;
   std::optional<Machine> machine_;
-  std::optional<KvPool> pool_;
+  std::optional<KvPool> pool_, drafts_;
   std::vector<uint8_t*> own_, filled_;  // blocks that runs write, and that they only read
   std::vector<float> logits_;
   struct HeadUse {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "wf/cache/kv_pool.h"
+#include "wf/cache/prefix_cache.h"
 #include "wf/engine/engine.h"
 #include "wf/engine/joint_pass.h"
 #include "wf/engine/pass_timer.h"
@@ -30,11 +31,12 @@ namespace wf {
 struct Engine::Impl {
   using Clock = std::chrono::steady_clock;
 
-  Impl(std::shared_ptr<const Model> m, const EngineOptions& o, std::unique_ptr<Transformer> t, KvPool p)
+  Impl(std::shared_ptr<const Model> m, const EngineOptions& o, std::unique_ptr<Transformer> t, KvPool p, KvPool d)
       : model(std::move(m)),
         options(o),
         transformer(std::move(t)),
         pool(std::move(p)),
+        drafts(std::move(d)),
         kernels(Kernels(transformer->isa())) {
     Beat();
   }
@@ -42,7 +44,9 @@ struct Engine::Impl {
   std::shared_ptr<const Model> model;
   EngineOptions options;
   std::unique_ptr<Transformer> transformer;
-  KvPool pool;  // the inference thread's
+  KvPool pool;    // the inference thread's, like all that has to do with passes
+  KvPool drafts;  // for what draft passes write
+  PrefixCache prefixes{&pool};
   const KernelTable& kernels;
 
   mutable std::mutex mutex;
@@ -136,7 +140,9 @@ struct Engine::Impl {
   void Count() {
     counters.running = static_cast<int>(running.size());
     counters.waiting = static_cast<int>(waiting.size());
-    counters.kv_blocks_used = static_cast<int64_t>(pool.used());
+    counters.kv_blocks_used = 0;
+    for (const auto& s : running) counters.kv_blocks_used += static_cast<int64_t>(s->blocks.size());
+    counters.prefix_cache = prefixes.stats();
   }
 
   // Under mutex: moves out what was cancelled or has waited or run too long.
@@ -178,11 +184,12 @@ struct Engine::Impl {
   }
 
   void Retire(Sequence& s) {
+    if (s.last.reason != FinishReason::kError) KeepPrefix(s);
     for (const int32_t b : s.blocks) pool.Release(b);
     s.blocks.clear();
     {
       std::lock_guard lock(mutex);
-      counters.prompt_tokens += s.computed < s.prompt_size ? s.computed : s.prompt_size;
+      counters.prompt_tokens += std::min(s.computed, s.prompt_size) - s.cached;
       counters.generated_tokens += static_cast<uint64_t>(s.generated);
       if (s.last.reason == FinishReason::kCancelled) ++counters.cancelled;
       Count();
@@ -201,16 +208,18 @@ struct Engine::Impl {
   // One pass over the weights: every sequence that decodes, then prefill chunks, oldest first, up to prefill_chunk
   // rows. True if it gave a token.
   bool Step() {
-    JointPass joint(transformer.get(), &pool, model->config().vocab, &logits);
+    JointPass joint(transformer.get(), &drafts, model->config().vocab, &logits);
     size_t budget = static_cast<size_t>(options.prefill_chunk);
     for (const bool decoding : {true, false}) {
       for (const auto& s : running) {
         if (s->ended() || s->Decoding() != decoding || (!decoding && budget == 0)) continue;
+        if (!std::exchange(s->prefix_sought, true)) FindPrefix(*s);
+        if (decoding && !std::exchange(s->prefix_kept, true)) KeepPrefix(*s);  // others may begin like it
         if (s->settings().mode == DecodeMode::kVerify) MeasureCosts();
         if (!s->Plan(budget, costs)) continue;
         const size_t n = s->pass.tokens.size();
         if (!decoding) budget -= std::min(n, budget);
-        if (Reserve(*s, s->pass.first + n)) joint.Add(s.get(), [&] { return Acquire(*s); });
+        if (Reserve(*s, s->pass.first + n)) joint.Add(s.get());
       }
     }
     joint.Run();
@@ -235,21 +244,42 @@ struct Engine::Impl {
   // Once, before the first choice that depends on it.
   void MeasureCosts() {
     if (!costs.empty()) return;
-    const int32_t b = pool.Acquire();
-    if (b < 0) return;
-    costs = MeasurePassCosts(transformer.get(), model->config().vocab, pool.Data(b));
-    pool.Release(b);
+    const int32_t b = drafts.Acquire();
+    costs = MeasurePassCosts(transformer.get(), model->config().vocab, drafts.Data(b));
+    drafts.Release(b);
     std::lock_guard lock(mutex);
     counters.pass_costs = costs;
   }
 
   int32_t Acquire(Sequence& s) {
-    const int32_t b = pool.Acquire();
+    int32_t b = pool.Acquire();
+    if (b < 0 && prefixes.Evict() != 0) b = pool.Acquire();
     if (b < 0) s.End(FinishReason::kError, StopType::kNone, InternalError("no free KV block"));
     return b;
   }
 
-  // Blocks for `positions` tokens. The pool holds max_running whole contexts and drafts, so it cannot run dry.
+  PrefixKey Key(const Sequence& s) const {
+    return {.attention_block = static_cast<uint32_t>(s.attention_block()), .salt = s.request.cache_salt};
+  }
+
+  // What the cache has of its prompt need not be computed. The last token always is: the first of the answer comes from
+  // its row.
+  void FindPrefix(Sequence& s) {
+    if (!options.prefix_cache || !s.request.cache_prompt) return;
+    s.computed = s.cached = prefixes.Match(Key(s), s.tokens, s.prompt_size - 1, &s.blocks);
+    for (const int32_t b : s.blocks) s.pointers.push_back(pool.Data(b));
+  }
+
+  // Of what is computed the cache keeps whole blocks for requests that begin like this one.
+  void KeepPrefix(Sequence& s) {
+    if (!options.prefix_cache || !s.request.cache_prompt) return;
+    try {
+      prefixes.Insert(Key(s), std::span(s.tokens).first(s.computed), s.blocks);
+    } catch (const std::bad_alloc&) {  // then others compute it again
+    }
+  }
+
+  // Blocks for `positions` tokens. The pool holds max_running whole contexts, so it cannot run dry.
   bool Reserve(Sequence& s, size_t positions) {
     while (s.blocks.size() * kKvBlock < positions) {
       const int32_t b = Acquire(s);
@@ -291,9 +321,10 @@ WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<c
     return InvalidArgument("prefill_chunk = " + std::to_string(o.prefill_chunk) + ", expected 1 to 65536");
   }
   WF_ASSIGN(std::unique_ptr<Transformer> t, Transformer::Create(model, o.threads, o.kv_type, o.isa, o.head));
-  const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock + JointPass::kDraftBlocks;
+  const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock;
   WF_ASSIGN(KvPool pool, KvPool::Create(t->kv_shape(), per_sequence * static_cast<size_t>(o.max_running)));
-  auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool));
+  WF_ASSIGN(KvPool drafts, KvPool::Create(t->kv_shape(), JointPass::kDraftBlocks * static_cast<size_t>(o.max_running)));
+  auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool), std::move(drafts));
   impl->counters.head = impl->transformer->head_stats();
   const Linear& head = impl->model->weights().head;
   if (const std::string& why = impl->transformer->head_why_not();

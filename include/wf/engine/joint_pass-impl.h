@@ -11,13 +11,13 @@
 namespace wf {
 
 WF_MODEL_INLINE void JointPass::Release() {
-  for (const int32_t b : borrowed_) pool_.Release(b);
+  for (const int32_t b : borrowed_) drafts_.Release(b);
   borrowed_.clear();
 }
 
-WF_MODEL_INLINE bool JointPass::Add(Sequence* s, const std::function<int32_t()>& acquire) {
+WF_MODEL_INLINE void JointPass::Add(Sequence* s) {
   const Pass& p = s->pass;
-  if (p.draft && !Borrow(*s, acquire)) return false;
+  if (p.draft && !Borrow(s)) return;
   rows_.push_back({.tokens = p.tokens.data(),
                    .count = p.tokens.size(),
                    .first = p.first,
@@ -32,22 +32,24 @@ WF_MODEL_INLINE bool JointPass::Add(Sequence* s, const std::function<int32_t()>&
     wanted_ += p.rows.size();
   }
   owners_.push_back(s);
-  return true;
 }
 
 // K/V blocks for a draft pass: those that it writes are replaced by others, which hold what it does not write.
-WF_MODEL_INLINE bool JointPass::Borrow(const Sequence& s, const std::function<int32_t()>& acquire) {
-  std::vector<uint8_t*> blocks = s.pointers;
-  const size_t begin = s.pass.first / kKvBlock;
-  const size_t end = (s.pass.first + s.pass.tokens.size() + kKvBlock - 1) / kKvBlock;
+WF_MODEL_INLINE bool JointPass::Borrow(Sequence* s) {
+  std::vector<uint8_t*> blocks = s->pointers;
+  const size_t begin = s->pass.first / kKvBlock;
+  const size_t end = (s->pass.first + s->pass.tokens.size() + kKvBlock - 1) / kKvBlock;
   for (size_t i = begin; i < end; ++i) {
-    const int32_t b = acquire();
-    if (b < 0) return false;
-    borrowed_.push_back(b);
-    if (i == begin && s.pass.first % kKvBlock != 0) {
-      std::memcpy(pool_.Data(b), blocks[i], pool_.shape().BlockBytes());
+    const int32_t b = drafts_.Acquire();
+    if (b < 0) {
+      s->End(FinishReason::kError, StopType::kNone, InternalError("no free KV block for a draft"));
+      return false;
     }
-    blocks[i] = pool_.Data(b);
+    borrowed_.push_back(b);
+    if (i == begin && s->pass.first % kKvBlock != 0) {
+      std::memcpy(drafts_.Data(b), blocks[i], drafts_.shape().BlockBytes());
+    }
+    blocks[i] = drafts_.Data(b);
   }
   draft_blocks_.push_back(std::move(blocks));
   return true;

@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "wf/base/inline.h"
@@ -20,26 +19,27 @@ class JointPass {
   // K/V blocks that a draft pass needs beside those of its sequence, at most: it may begin within one.
   static constexpr size_t kDraftBlocks = kMaxDiffusionBlock / kKvBlock + 1;
 
-  // `logits` is memory that outlives the pass so as not to be asked for again; `vocab` logits a row.
-  JointPass(Transformer* transformer, KvPool* pool, size_t vocab, std::vector<float>* logits)
-      : transformer_(*transformer), pool_(*pool), vocab_(vocab), logits_(*logits) {}
+  // `drafts` gives the K/V blocks of draft passes, kDraftBlocks for each sequence; `logits` is memory that outlives the
+  // pass so as not to be asked for again; `vocab` logits a row.
+  JointPass(Transformer* transformer, KvPool* drafts, size_t vocab, std::vector<float>* logits)
+      : transformer_(*transformer), drafts_(*drafts), vocab_(vocab), logits_(*logits) {}
   ~JointPass() { Release(); }
   JointPass(const JointPass&) = delete;
   JointPass& operator=(const JointPass&) = delete;
 
-  // Adds the pass that `s` has planned; its blocks hold all positions of the pass. `acquire` gives a block of the pool,
-  // or -1 if there is none: then the sequence takes no part, and the answer is false.
-  bool Add(Sequence* s, const std::function<int32_t()>& acquire);
-  // Computes the rows; every sequence takes what is its own, and what was acquired goes back to the pool. Once.
+  // Adds the pass that `s` has planned; its blocks hold all positions of the pass. Ends it if no block is left for a
+  // draft.
+  void Add(Sequence* s);
+  // Computes the rows; every sequence takes what is its own, and blocks of drafts are free again. Once.
   void Run();
   size_t logits_rows() const noexcept { return wanted_; }  // rows of logits that the sequences want
 
  private:
-  bool Borrow(const Sequence& s, const std::function<int32_t()>& acquire);
+  bool Borrow(Sequence* s);
   void Release();
 
   Transformer& transformer_;
-  KvPool& pool_;
+  KvPool& drafts_;
   size_t vocab_;
   std::vector<float>& logits_;
   std::vector<SequenceRows> rows_;
