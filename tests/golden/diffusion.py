@@ -47,6 +47,18 @@ def log_odds(p):
         return np.log(p) - np.log1p(-p)
 
 
+def margin_of_commits(sure, threshold):
+    """By how much a confidence must move, in log odds, for another set of committed positions."""
+    margin = np.inf
+    if 0 < threshold < 1:  # above 0 are all, above 1 none
+        margin = np.abs(log_odds(sure) - log_odds(threshold)).min()
+    if len(sure) > 1 and not (sure > threshold).any():
+        second, most = np.partition(sure, -2)[-2:]
+        # Near 1 float32 cannot tell them apart, whatever their odds are.
+        margin = min(margin, log_odds(most) - log_odds(second) if most - second > 1e-5 else 0.0)
+    return margin
+
+
 class Decoder:
     """One text. `text` holds tokens up to the end of the block that is being filled, `masked` which of them are not
     known; `memory` is the K/V of every position as of the last pass over it."""
@@ -142,10 +154,7 @@ class Decoder:
             self.out.nearest_to_threshold = min(self.out.nearest_to_threshold, np.abs(sure - threshold).min())
             take = (sure > threshold) | last
             if not last:
-                self.note(np.abs(log_odds(sure) - log_odds(threshold)).min())
-                if not take.any() and len(at) > 1:
-                    second, most = np.partition(log_odds(sure), -2)[-2:]
-                    self.note(most - second)
+                self.note(margin_of_commits(sure, threshold))
             take[sure.argmax()] = True
             for i in at[take]:
                 self.commit(i, best[i - low], rows[i - low])
