@@ -15,6 +15,7 @@
 
 #include "server/http.h"
 #include "server/openai.h"
+#include "tools/decode_args.h"
 #include "wf/convert/open_model.h"
 #include "wf/engine/engine.h"
 #include "wf/version.h"
@@ -28,6 +29,7 @@ struct Flags {
   wf::server::HttpOptions http;
   wf::server::ApiOptions api;
   wf::EngineOptions engine;
+  wf::DecodeArgs decode;
   int max_queue = 0;  // 0: by max_running
   double queue_timeout_s = 30, request_timeout_s = 600, drain_timeout_s = 30;
   int64_t default_max_tokens = 0;
@@ -58,6 +60,8 @@ int ParseFlags(int argc, char** argv, Flags* f) {
                  "choice of tokens: auto keeps a 6-bit copy of a large output head and reads the head itself only where "
                  "the copy cannot rule a token out, full reads all of it; same tokens either way")
       ->check(CLI::IsMember({"auto", "full"}));
+  app.add_flag("--force-context", f->engine.force_context, "allow a context above what the model was trained for");
+  f->decode.AddTo(&app);
   app.add_option("--max-running", f->engine.max_running, "requests that are computed together")
       ->check(CLI::Range(1, 1024));
   app.add_option("--max-queue", f->max_queue, "requests that wait behind them; 0: 4 x --max-running, at least 16")
@@ -88,6 +92,7 @@ int ParseFlags(int argc, char** argv, Flags* f) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
+  f->engine.decode = f->decode.Options();
   return -1;
 }
 

@@ -199,7 +199,7 @@ class Runner {
     r.max_tokens = c.prefill ? 1 : static_cast<int64_t>(c.tokens);
     const auto room = static_cast<int64_t>(prompt + c.tokens);
     auto s = std::make_unique<Sequence>(
-        std::move(r), [](Event&&) {}, *model_, Kernels(t.isa()), room);
+        std::move(r), [](Event&&) {}, DecodeSettings(), *model_, Kernels(t.isa()), room);
     s->computed = c.depth;
     const size_t shared = c.depth / kKvBlock, blocks = Blocks(c.depth % kKvBlock + c.tokens);
     s->pointers.assign(filled_.begin(), filled_.begin() + static_cast<ptrdiff_t>(shared));
@@ -249,25 +249,24 @@ class Runner {
     rows_.clear();
     size_t wanted = 0;
     for (const auto& s : sequences) {
-      const size_t left = s->tokens.size() - s->computed, n = std::min(left, chunk_);
-      rows_.push_back({.tokens = s->tokens.data() + s->computed,
-                       .count = n,
-                       .first = s->computed,
+      s->Plan(chunk_, {});
+      rows_.push_back({.tokens = s->pass.tokens.data(),
+                       .count = s->pass.tokens.size(),
+                       .first = s->pass.first,
                        .blocks = s->pointers.data(),
-                       .logits_from = n == left ? n - 1 : n});
-      if (n != left) continue;
-      rows_.back().query = s->Query(vocab, banned_);
-      rows_.back().candidates = &s->candidates;
+                       .logits_from = s->pass.tokens.size(),
+                       .logits_rows = s->pass.rows});
+      if (s->pass.rows.empty()) continue;
+      rows_.back().query = s->Query(vocab);
+      rows_.back().candidates = s->candidates.data();
       ++wanted;
     }
     logits_.resize(wanted * vocab);
     t->Forward(rows_, logits_.data());
     float* logits = logits_.data();
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      sequences[i]->computed += rows_[i].count;
-      if (rows_[i].logits_from == rows_[i].count) continue;
-      sequences[i]->Next(logits, vocab, banned_, *t);
-      logits += vocab;
+    for (const auto& s : sequences) {
+      s->Take(logits, vocab, *t);
+      logits += s->pass.rows.size() * vocab;
     }
     return wanted != 0;
   }

@@ -14,8 +14,11 @@
 #include <vector>
 
 #include "tools/args.h"
+#include "tools/block_view.h"
 #include "tools/cli.h"
+#include "tools/decode_args.h"
 #include "tools/model_arg.h"
+#include "wf/decode/explain.h"
 #include "wf/engine/engine.h"
 #include "wf/version.h"
 
@@ -32,8 +35,10 @@ extern "C" void OnSignal(int) {
 
 struct Options {
   wf::ModelArg model;
-  std::string prompt, ids, decode = "ar", kv_type = "f16", head = "auto";
+  wf::DecodeArgs decode;
+  std::string prompt, ids, kv_type = "f16", head = "auto";
   bool chat = false, as_json = false, ignore_eos = false, has_prompt = false, has_ids = false;
+  bool force_context = false, view = false, explain = false;
   int64_t n = -1, ctx = 0;
   int threads = 0;
   std::optional<float> temp, top_p, min_p, repeat_penalty;  // not given: the model's
@@ -63,12 +68,17 @@ struct Answer {
 
 // Runs one request; shows its text as it comes if `show`.
 wf::Status Generate(wf::Engine& engine, wf::Request request, bool show, Answer* answer) {
+  wf::BlockView view(engine.model().tokenizer());
+  request.show_blocks = request.show_blocks && show;
+  const bool blocks = request.show_blocks;
   const wf::Status status = wf::GenerateBlocking(
       engine, std::move(request),
       [&](wf::Event&& e) {
         answer->ids.insert(answer->ids.end(), e.ids.begin(), e.ids.end());
         answer->text += e.text;
-        if (show && !e.text.empty()) {
+        if (blocks) {
+          view.Show(e);
+        } else if (show && !e.text.empty()) {
           std::fwrite(e.text.data(), 1, e.text.size(), stdout);
           std::fflush(stdout);
         }
@@ -83,10 +93,17 @@ void PrintTimings(const wf::Timings& t, const wf::Engine& engine) {
   const double ttft = t.queue_ms + t.prompt_ms;
   // The first token comes out of the prefill; the rate is that of the tokens after it.
   const double rate = t.predicted_ms > 0 ? 1000.0 * static_cast<double>(t.generated_tokens - 1) / t.predicted_ms : 0;
-  std::fprintf(stderr, "[%lld prompt tokens, TTFT %.1f ms (%.1f tokens/s); %lld tokens, %.2f tokens/s; %d threads]\n",
+  std::string passes;
+  if (t.passes != 0 && t.passes != t.generated_tokens - 1) {
+    passes = " in " + std::to_string(t.passes) + " passes";
+  }
+  if (t.drafted != 0) {
+    passes += ", " + std::to_string(t.accepted) + " of " + std::to_string(t.drafted) + " drafts accepted";
+  }
+  std::fprintf(stderr, "[%lld prompt tokens, TTFT %.1f ms (%.1f tokens/s); %lld tokens%s, %.2f tokens/s; %d threads]\n",
                static_cast<long long>(t.prompt_tokens), ttft,
                t.prompt_ms > 0 ? 1000.0 * static_cast<double>(t.prompt_tokens) / t.prompt_ms : 0.0,
-               static_cast<long long>(t.generated_tokens), rate, engine.options().threads);
+               static_cast<long long>(t.generated_tokens), passes.c_str(), rate, engine.options().threads);
 }
 
 json::object TimingsJson(const wf::Timings& t) {
@@ -99,6 +116,9 @@ json::object TimingsJson(const wf::Timings& t) {
           {"predicted_ms", t.predicted_ms},
           {"predicted_per_second",
            t.predicted_ms > 0 ? 1000.0 * static_cast<double>(t.generated_tokens - 1) / t.predicted_ms : 0.0},
+          {"passes", t.passes},
+          {"draft_n", t.drafted},
+          {"draft_n_accepted", t.accepted},
           {"seed", t.seed}};
 }
 
@@ -118,6 +138,7 @@ wf::Request MakeRequest(const Options& o, std::vector<int32_t> prompt) {
   r.sampling = o.sampling;
   r.max_tokens = o.n;
   r.stop = o.stop;
+  r.show_blocks = o.view;
   return r;
 }
 
@@ -183,10 +204,18 @@ wf::Status Run(Options o) {
             wf::Engine::Create(model, {.threads = o.threads,
                                        .ctx = o.ctx,
                                        .kv_type = *wf::KvTypeFromName(o.kv_type),
-                                       .head = o.head == "full" ? wf::HeadMode::kFull : wf::HeadMode::kAuto}));
+                                       .head = o.head == "full" ? wf::HeadMode::kFull : wf::HeadMode::kAuto,
+                                       .decode = o.decode.Options(),
+                                       .force_context = o.force_context,
+                                       .measure_passes = o.explain}));
   std::fprintf(stderr, "%s: %s\n", kProgram, engine->cost_summary().c_str());
   if (!engine->notice().empty()) std::fprintf(stderr, "%s: note: %s\n", kProgram, engine->notice().c_str());
-  return o.chat ? Chat(*engine, o) : RunOnce(*engine, o);
+  WF_TRY(o.chat ? Chat(*engine, o) : RunOnce(*engine, o));
+  if (!o.explain) return wf::OkStatus();
+  WF_ASSIGN(const wf::DecodeSettings settings,
+            wf::ResolveDecode(engine->options().decode, *model, engine->options().ctx));
+  std::fputs(wf::ExplainDecode(settings, engine->stats().pass_costs).c_str(), stderr);
+  return wf::OkStatus();
 }
 
 int Main(int argc, char** argv) {
@@ -218,23 +247,31 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(1, 1024));
   app.add_option("-c,--ctx-size", o.ctx, "Context in tokens (default: the model's)")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 30));
+  app.add_flag("--force-context", o.force_context, "Allow a context above what the model was trained for");
   app.add_option("--kv-type", o.kv_type, "Type of the KV cache (i8: with a scale a token and head)")
       ->check(CLI::IsMember({"f16", "f32", "i8"}))
       ->capture_default_str();
-  app.add_option("--head", o.head,
-                 "Choice of tokens: auto keeps a 6-bit copy of a large output head and reads the head itself only where "
-                 "the copy cannot rule a token out; full reads all of it. Same tokens either way")
+  app.add_option(
+         "--head", o.head,
+         "Choice of tokens: auto keeps a 6-bit copy of a large output head and reads the head itself only where "
+         "the copy cannot rule a token out; full reads all of it. Same tokens either way")
       ->check(CLI::IsMember({"auto", "full"}))
       ->capture_default_str();
-  app.add_option("--decode", o.decode, "Decoding mode")->check(CLI::IsMember({"ar"}))->capture_default_str();
+  o.decode.AddTo(&app);
+  auto* view =
+      app.add_flag("--view", o.view, "Block diffusion: show the masks of a block being filled (terminal only)");
+  app.add_flag("--explain", o.explain,
+               "Measure what passes over several rows cost here, and print what follows from it");
   prompt->excludes(ids);
   ids->excludes(chat);
   chat->excludes(as_json);
+  view->excludes(as_json);
   if (const int code = wf::ParseArgs(app, argc, argv); code >= 0) return code;
   o.has_prompt = prompt->count() != 0;
   o.has_ids = ids->count() != 0;
   if (!o.chat && !o.has_prompt && !o.has_ids)
     return wf::UsageError(kProgram, "one of -p, --ids and --chat is required");
+  if (o.view && isatty(STDOUT_FILENO) != 1) return wf::UsageError(kProgram, "--view needs a terminal");
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   const wf::Status status = Run(o);

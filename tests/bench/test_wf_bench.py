@@ -219,7 +219,7 @@ def test_the_tuning_report_measures_on_demand_and_refuses_bad_usage(model):
 
 
 def test_loading_tells_what_a_token_reads(model):
-    r = run("wf-run", "-m", model, "--ids", "1", "-n", 1, "--temp", 0, "-t", 1, "--json")
+    r = run("wf-run", "--decode", "ar", "-m", model, "--ids", "1", "-n", 1, "--temp", 0, "-t", 1, "--json")
     assert r.returncode == 0 and json.loads(r.stdout)["ids"]
     line = next(line for line in r.stderr.splitlines() if "a token (body" in line)
     assert ", 1 thread: 1.86 MB a token (body 0.81 MB, head F16 1.05 MB)" in line

@@ -152,8 +152,8 @@ def test_prompt_longer_than_the_context(model):
     ids = ",".join(["5"] * 40)
     # 40 tokens do not fit into 40: the answer needs room for one.
     for context in (39, 40):
-        fails(1, ["wf-run", "-m", model, "--ids", ids, "-c", context], "40 tokens", f"context holds {context}")
-    r = json.loads(succeed("wf-run", "-m", model, "--ids", ids, "-c", 41, "--json", "--temp", 0, "--seed", 1).stdout)
+        fails(1, ["wf-run", "-m", model, "--ids", ids, "-c", context, "--decode", "ar"], "40 tokens", f"context holds {context}")
+    r = json.loads(succeed("wf-run", "-m", model, "--ids", ids, "-c", 41, "--json", "--temp", 0, "--seed", 1, "--decode", "ar").stdout)
     assert len(r["ids"]) == 1
 
 

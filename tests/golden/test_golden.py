@@ -120,7 +120,7 @@ def test_greedy(form, outtype):
     for isa, threads in configurations(form, outtype):
         for i, case in enumerate(form.cases):
             out = json.loads(
-                succeed("wf-run", "-m", form.file(outtype), "--ids", join(case["ids"]), "-n", 64, "--temp", 0,
+                succeed("wf-run", "--decode", "ar", "-m", form.file(outtype), "--ids", join(case["ids"]), "-n", 64, "--temp", 0,
                         "--kv-type", "f32", "--json", "-t", threads, isa=isa).stdout
             )  # fmt: skip
             assert out["prompt_ids"] == case["ids"]

@@ -33,7 +33,7 @@ def texts(path, isa, threads):
     """The ids after each prompt, end tokens included."""
     out = []
     for ids in PROMPTS:
-        r = succeed("wf-run", "-m", path, "--ids", ids, "-n", 256, "--ignore-eos", "--temp", 0, "-t", threads, "--json",
+        r = succeed("wf-run", "--decode", "ar", "-m", path, "--ids", ids, "-n", 256, "--ignore-eos", "--temp", 0, "-t", threads, "--json",
                     isa=isa)  # fmt: skip
         out.append(json.loads(r.stdout)["ids"])
     return out

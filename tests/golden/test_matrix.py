@@ -404,7 +404,7 @@ def test_greedy_equals_the_oracle(toys, name):
     within what rounding can turn."""
     toy, prompt = toys(name), toys(name).prompts[0]
     out = json.loads(
-        succeed("wf-run", "-m", toy.file("i2_s"), "--ids", join(prompt), "-n", 32, "--temp", 0, "--kv-type", "f32",
+        succeed("wf-run", "--decode", "ar", "-m", toy.file("i2_s"), "--ids", join(prompt), "-n", 32, "--temp", 0, "--kv-type", "f32",
                 "--json").stdout
     )  # fmt: skip
     rows = toy.oracle.logits(prompt + out["ids"])[len(prompt) - 1 : -1]

@@ -109,7 +109,7 @@ def test_greedy_equals_the_oracle(toy):
     or within what rounding can turn."""
     prompt = PROMPTS[-4]
     out = json.loads(
-        succeed("wf-run", "-m", toy.file("i2_s"), "--ids", join(prompt), "-n", 40, "--temp", 0, "--kv-type", "f32",
+        succeed("wf-run", "--decode", "ar", "-m", toy.file("i2_s"), "--ids", join(prompt), "-n", 40, "--temp", 0, "--kv-type", "f32",
                 "--json").stdout
     )  # fmt: skip
     rows = toy.references["i2_s"].logits(prompt + out["ids"])[len(prompt) - 1 : -1]

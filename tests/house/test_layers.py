@@ -25,17 +25,21 @@ LAYERS = [
     {"convert"},
     {"decode"},
     {"engine"},
-    {"server", "tools"},
+    {"tools"},
+    {"server"},
 ]
 LAYER = {room: n for n, rooms in enumerate(LAYERS) for room in rooms}
 # Pairs of rooms whose upper one may use no more than this of the lower one; None: nothing of it.
 NARROW = {
-    ("convert", "model"): {"wf/model/config.h", "wf/model/model.h", "wf/model/registry.h", "wf/model/weights.h"},
+    ("convert", "model"): {
+        "wf/model/config.h", "wf/model/diffusion.h", "wf/model/model.h", "wf/model/registry.h", "wf/model/weights.h",
+    },
     ("convert", "kernels"): None,
     ("convert", "cache"): None,
     ("kernels", "formats"): None,
     ("tokenizer", "simd"): None,
     ("decode", "convert"): None,
+    ("server", "tools"): {"tools/decode_args.h"},  # flags that both have
 }
 
 AIM, LIMIT = 500, 600

@@ -104,6 +104,7 @@ inline Request Greedy(std::vector<int32_t> prompt, int64_t max_tokens = -1) {
   Request r;
   r.prompt = std::move(prompt);
   r.sampling.temperature = 0;
+  r.decode.mode = DecodeMode::kAr;
   r.max_tokens = max_tokens;
   return r;
 }

@@ -33,6 +33,23 @@ inline Status RefuseDiffusionOptions(const DecodeOptions& o) {
 
 }  // namespace detail
 
+WF_MODEL_INLINE DecodeOptions OverDefaults(const DecodeOptions& asked, const DecodeOptions& defaults) {
+  if (asked.mode == DecodeMode::kAr) return asked;
+  DecodeOptions o = asked;
+  if (o.mode == DecodeMode::kAuto) o.mode = defaults.mode;
+  const auto fill = [](auto& value, const auto& fallback) {
+    if (!value) value = fallback;
+  };
+  fill(o.style, defaults.style);
+  fill(o.threshold, defaults.threshold);
+  if (!o.block_size) fill(o.sub_block_size, defaults.sub_block_size);  // chosen for the other block
+  fill(o.block_size, defaults.block_size);
+  fill(o.max_passes, defaults.max_passes);
+  fill(o.block_cache, defaults.block_cache);
+  fill(o.mask_token, defaults.mask_token);
+  return o;
+}
+
 WF_MODEL_INLINE Result<DecodeSettings> ResolveDecode(const DecodeOptions& o, const Model& model, int64_t ctx) {
   const DiffusionMetadata& d = model.config().diffusion;
   const int64_t vocab = static_cast<int64_t>(model.config().vocab);
@@ -79,7 +96,7 @@ WF_MODEL_INLINE Result<DecodeSettings> ResolveDecode(const DecodeOptions& o, con
                            std::to_string(s.block) + " tokens");
   }
   if (s.style == DiffusionStyle::kFastDllmV2 && ctx % static_cast<int64_t>(s.block) != 0) {
-    return InvalidArgument("block_size = " + std::to_string(s.block) + " does not divide the context of " +
+    return InvalidArgument("block_size = " + std::to_string(s.block) + ", expected a divisor of the context, " +
                            std::to_string(ctx) + " tokens");
   }
   if (o.max_passes) {

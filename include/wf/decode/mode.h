@@ -47,6 +47,9 @@ struct DecodeOptions {
   std::optional<int64_t> mask_token;
 };
 
+// `asked`, and where it says nothing `defaults`, whose settings of block diffusion a mode of ar does not take along.
+DecodeOptions OverDefaults(const DecodeOptions& asked, const DecodeOptions& defaults);
+
 // Complete and valid.
 struct DecodeSettings {
   DecodeMode mode = DecodeMode::kAr;  // never kAuto

@@ -100,7 +100,20 @@ WF_MODEL_INLINE bool Sampler::Query(size_t n, std::span<const int32_t> banned, H
   return true;
 }
 
-WF_MODEL_INLINE int32_t Sampler::Sample(float* logits, size_t n, std::span<const int32_t> banned) {
+WF_MODEL_INLINE int32_t Sampler::Sample(float* logits, size_t n, std::span<const int32_t> banned, float* probability) {
+  const int32_t token = Draw(logits, n, banned);
+  if (probability != nullptr) {
+    if (greedy()) {
+      float lse = 0;
+      kernels_->softmax({.x = logits, .n = n, .lse = &lse});
+      probability_ = std::exp(static_cast<double>(logits[token]) - static_cast<double>(lse));
+    }
+    *probability = static_cast<float>(probability_);
+  }
+  return token;
+}
+
+WF_MODEL_INLINE int32_t Sampler::Draw(float* logits, size_t n, std::span<const int32_t> banned) {
   Penalise([&](int32_t id) -> float& { return logits[id]; });
   for (const int32_t id : banned) logits[id] = -INFINITY;
   const size_t best = static_cast<size_t>(std::max_element(logits, logits + n) - logits);
@@ -166,14 +179,15 @@ WF_MODEL_INLINE int32_t Sampler::DrawCandidates(bool top_k) {
     mass += static_cast<double>(weights_[i]);
   }
   double at = u * mass;
-  int32_t last = candidates_.front().id;
+  size_t last = 0;
   for (size_t i = 0; i < keep; ++i) {
     if (!(weights_[i] > 0)) continue;
-    last = candidates_[i].id;
+    last = i;
     at -= static_cast<double>(weights_[i]);
     if (at < 0) break;
   }
-  return last;
+  probability_ = static_cast<double>(weights_[last]) / mass;
+  return candidates_[last].id;
 }
 
 // Without top-k: a draw from all tokens, or top-p of them.
@@ -190,8 +204,9 @@ WF_MODEL_INLINE int32_t Sampler::DrawAll(float* logits, size_t n) {
       if (logits[i] <= 0) continue;
       sum += static_cast<double>(logits[i]);
       last = i;
-      if (u < sum) return static_cast<int32_t>(i);
+      if (u < sum) break;
     }
+    probability_ = static_cast<double>(logits[last]);
     return static_cast<int32_t>(last);  // the sum may stay below 1 by rounding
   }
   auto& list = probabilities_;
@@ -223,12 +238,15 @@ WF_MODEL_INLINE int32_t Sampler::DrawAll(float* logits, size_t n) {
   std::erase_if(list, [&](const auto& c) { return c.first < floor; });
   mass = 0;
   for (const auto& c : list) mass += static_cast<double>(c.first);
+  if (list.empty()) return 0;
   double at = u * mass;
-  for (const auto& [p, id] : list) {
-    at -= static_cast<double>(p);
-    if (at < 0) return id;
+  size_t drawn = 0;
+  for (; drawn + 1 < list.size(); ++drawn) {
+    at -= static_cast<double>(list[drawn].first);
+    if (at < 0) break;
   }
-  return list.empty() ? 0 : list.back().second;
+  probability_ = static_cast<double>(list[drawn].first) / mass;
+  return list[drawn].second;
 }
 
 }  // namespace wf

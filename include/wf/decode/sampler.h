@@ -46,8 +46,10 @@ class Sampler {
   Sampler(const SamplingParams& params, const KernelTable& kernels, std::span<const int32_t> prompt);
 
   // The next token from n logits, which are used up. `banned` are ids that cannot be chosen; at least one other
-  // must exist. Ties go to the lowest id.
-  int32_t Sample(float* logits, size_t n, std::span<const int32_t> banned);
+  // must exist. Ties go to the lowest id. *probability: what the token had among those left
+  // to draw from, after temperature, top-k, top-p and min-p; if greedy, among all that are not banned, at
+  // temperature 1.
+  int32_t Sample(float* logits, size_t n, std::span<const int32_t> banned, float* probability = nullptr);
   // Asks for the candidates that the next token of n would be chosen from; its spans live until the next call. False if
   // all logits take part in the choice.
   bool Query(size_t n, std::span<const int32_t> banned, HeadQuery* query);
@@ -57,6 +59,10 @@ class Sampler {
   void Accept(int32_t token);
 
   bool greedy() const noexcept { return params_.temperature == 0; }
+  // Whether logits are changed by what was seen: then the rows of a pass cannot share a query.
+  bool penalises() const noexcept {
+    return params_.repetition_penalty != 1 || params_.presence_penalty != 0 || params_.frequency_penalty != 0;
+  }
   int64_t seed() const noexcept { return seed_; }  // -1 if greedy
 
  private:
@@ -65,6 +71,7 @@ class Sampler {
   std::span<const int32_t> Window() const;
   template <class At>
   void Penalise(const At& at) const;
+  int32_t Draw(float* logits, size_t n, std::span<const int32_t> banned);
   int32_t DrawAll(float* logits, size_t n);
   int32_t DrawCandidates(bool top_k);
 
@@ -79,6 +86,7 @@ class Sampler {
   std::vector<float> weights_;                            // of them
   std::vector<std::pair<float, int32_t>> probabilities_;  // of top-p without top-k
   std::vector<int32_t> changed_;                          // tokens whose logits Penalise() changes, ascending
+  double probability_ = 1;                                // of the token drawn last
 };
 
 }  // namespace wf

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <deque>
 #include <mutex>
 #include <new>
@@ -27,14 +28,14 @@ namespace wf {
 
 struct Engine::Impl {
   using Clock = std::chrono::steady_clock;
+  static constexpr size_t kDraftBlocks = kMaxDiffusionBlock / kKvBlock + 1;  // of a draft pass that begins within one
 
   Impl(std::shared_ptr<const Model> m, const EngineOptions& o, std::unique_ptr<Transformer> t, KvPool p)
       : model(std::move(m)),
         options(o),
         transformer(std::move(t)),
         pool(std::move(p)),
-        kernels(Kernels(transformer->isa())),
-        banned(BannedTokens(model->tokenizer(), model->config().vocab)) {
+        kernels(Kernels(transformer->isa())) {
     Beat();
   }
 
@@ -43,7 +44,6 @@ struct Engine::Impl {
   std::unique_ptr<Transformer> transformer;
   KvPool pool;  // the inference thread's
   const KernelTable& kernels;
-  std::vector<int32_t> banned;
 
   mutable std::mutex mutex;
   std::condition_variable wake, idle;
@@ -58,7 +58,14 @@ struct Engine::Impl {
 
   void Beat() noexcept { beat.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed); }
 
+  // How that request decodes: what it asks itself, then what the engine was told, then the model.
+  Result<DecodeSettings> Decode(const DecodeOptions& asked) const {
+    return ResolveDecode(OverDefaults(asked, options.decode), *model, options.ctx);
+  }
+
   Status Check(const Request& r) const {
+    const Result<DecodeSettings> settings = Decode(r.decode);
+    WF_TRY(settings.status());
     const int64_t vocab = static_cast<int64_t>(model->config().vocab);
     if (r.prompt.empty()) return InvalidArgument("the prompt has no token");
     for (const int32_t id : r.prompt) {
@@ -86,6 +93,7 @@ struct Engine::Impl {
   // --- inference thread ---------------------------------------------------------------------------------
 
   void Loop() {
+    if (options.measure_passes) MeasureCosts();
     for (;;) {
       std::vector<std::unique_ptr<Sequence>> ended;
       std::vector<Sequence*> begun;
@@ -190,48 +198,55 @@ struct Engine::Impl {
     counters.head = head;
   }
 
-  // One pass: a row for every sequence that decodes, then prefill chunks, oldest first, up to prefill_chunk rows. True
-  // if it gave a token.
+  // One pass over the weights: every sequence that decodes, then prefill chunks, oldest first, up to prefill_chunk
+  // rows. True if it gave a token.
   bool Step() {
     std::vector<SequenceRows> rows;
     std::vector<Sequence*> owners;
+    std::vector<std::vector<uint8_t*>> draft_blocks(running.size());  // the vector keeps its place
+    std::vector<int32_t> borrowed;
     size_t budget = static_cast<size_t>(options.prefill_chunk);
-    size_t wanted = 0;
+    size_t wanted = 0, drafting = 0;
     const size_t vocab = model->config().vocab;
     for (const bool decoding : {true, false}) {
       for (const auto& s : running) {
-        if (s->Decoding() != decoding || (!decoding && budget == 0)) continue;
-        const size_t left = s->tokens.size() - s->computed;
-        const size_t n = decoding ? 1 : std::min(left, budget);
-        budget -= std::min(n, budget);
-        if (!Reserve(*s, s->computed + n)) continue;
-        const bool last = n == left;
-        rows.push_back({.tokens = s->tokens.data() + s->computed,
-                        .count = n,
-                        .first = s->computed,
-                        .blocks = s->pointers.data(),
-                        .logits_from = last && s->max_tokens > 0 ? n - 1 : n});
-        if (rows.back().logits_from < n) {
-          rows.back().query = s->Query(vocab, banned);
-          rows.back().candidates = &s->candidates;
-          ++wanted;
+        if (s->ended() || s->Decoding() != decoding || (!decoding && budget == 0)) continue;
+        if (s->settings().mode == DecodeMode::kVerify) MeasureCosts();
+        if (!s->Plan(budget, costs)) continue;
+        const Pass& p = s->pass;
+        if (!decoding) budget -= std::min(p.tokens.size(), budget);
+        if (!Reserve(*s, p.first + p.tokens.size())) continue;
+        uint8_t* const* blocks = s->pointers.data();
+        if (p.draft) {
+          std::vector<uint8_t*>& d = draft_blocks[drafting++];
+          if (!Borrow(*s, &d, &borrowed)) continue;
+          blocks = d.data();
+        }
+        rows.push_back({.tokens = p.tokens.data(),
+                        .count = p.tokens.size(),
+                        .first = p.first,
+                        .blocks = blocks,
+                        .attention_block = p.attention_block,
+                        .keys = p.keys,
+                        .logits_from = p.tokens.size(),
+                        .logits_rows = p.rows});
+        if (!p.rows.empty()) {
+          rows.back().query = s->Query(vocab);
+          rows.back().candidates = s->candidates.data();
+          wanted += p.rows.size();
         }
         owners.push_back(s.get());
       }
     }
     logits.resize(wanted * vocab);
     transformer->Forward(rows, logits.data());
-    size_t at = 0;
-    for (size_t i = 0; i < rows.size(); ++i) {
-      Sequence& s = *owners[i];
-      s.computed += rows[i].count;
-      if (rows[i].logits_from < rows[i].count) {
-        s.Next(logits.data() + at * vocab, vocab, banned, *transformer);
-        ++at;
-      } else if (s.computed == s.tokens.size()) {  // max_tokens 0: the prompt was all
-        s.End(FinishReason::kLength, StopType::kLimit, OkStatus());
-      }
+    float* at = logits.data();
+    for (Sequence* s : owners) {
+      const size_t n = s->pass.rows.size();
+      s->Take(at, vocab, *transformer);
+      at += n * vocab;
     }
+    for (const int32_t b : borrowed) pool.Release(b);
     {
       const HeadStats head = transformer->head_stats();
       std::lock_guard lock(mutex);
@@ -250,20 +265,72 @@ struct Engine::Impl {
     return wanted != 0;
   }
 
-  // Blocks for `positions` tokens. The pool holds max_running whole contexts, so it cannot run dry.
+  // K/V blocks for a draft pass: those that it writes are replaced by others, which hold what it does not write.
+  bool Borrow(Sequence& s, std::vector<uint8_t*>* blocks, std::vector<int32_t>* borrowed) {
+    *blocks = s.pointers;
+    const size_t begin = s.pass.first / kKvBlock;
+    for (size_t i = begin; i < blocks->size(); ++i) {
+      const int32_t b = Acquire(s);
+      if (b < 0) return false;
+      borrowed->push_back(b);
+      if (i == begin && s.pass.first % kKvBlock != 0) {
+        std::memcpy(pool.Data(b), (*blocks)[i], pool.shape().BlockBytes());
+      }
+      (*blocks)[i] = pool.Data(b);
+    }
+    return true;
+  }
+
+  // Once, before the first choice that depends on it. The best of some rounds, after one for memory to be touched:
+  // other work on the machine only ever adds.
+  void MeasureCosts() {
+    if (!costs.empty()) return;
+    constexpr size_t kSizes[] = {1, 2, 4, 8, 16, 32};
+    static_assert(kSizes[std::size(kSizes) - 1] <= kKvBlock);
+    const int32_t b = pool.Acquire();
+    if (b < 0) return;
+    uint8_t* block = pool.Data(b);
+    const std::vector<int32_t> tokens(kKvBlock, 0);
+    std::vector<float> row(kKvBlock * model->config().vocab);
+    std::vector<std::vector<Candidate>> answers(kKvBlock);
+    const HeadQuery query;
+    for (const size_t n : kSizes) {
+      double best = 0, spent = 0;
+      for (int round = 0; round < 6 && (round < 2 || spent < 60); ++round) {
+        for (std::vector<Candidate>& a : answers) a.clear();
+        const SequenceRows rows{
+            .tokens = tokens.data(), .count = n, .blocks = &block, .query = &query, .candidates = answers.data()};
+        const auto start = Clock::now();
+        transformer->Forward({&rows, 1}, row.data());
+        const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+        spent += ms;
+        if (round == 1 || (round > 1 && ms < best)) best = ms;
+      }
+      costs.Add(n, best);
+    }
+    pool.Release(b);
+    std::lock_guard lock(mutex);
+    counters.pass_costs = costs;
+  }
+
+  int32_t Acquire(Sequence& s) {
+    const int32_t b = pool.Acquire();
+    if (b < 0) s.End(FinishReason::kError, StopType::kNone, InternalError("no free KV block"));
+    return b;
+  }
+
+  // Blocks for `positions` tokens. The pool holds max_running whole contexts and drafts, so it cannot run dry.
   bool Reserve(Sequence& s, size_t positions) {
     while (s.blocks.size() * kKvBlock < positions) {
-      const int32_t b = pool.Acquire();
-      if (b < 0) {
-        s.End(FinishReason::kError, StopType::kNone, InternalError("no free KV block"));
-        return false;
-      }
+      const int32_t b = Acquire(s);
+      if (b < 0) return false;
       s.blocks.push_back(b);
       s.pointers.push_back(pool.Data(b));
     }
     return true;
   }
   std::vector<float> logits;
+  PassCosts costs;
   std::string notice;
   bool prepared = false;  // nothing is left that Prepare() could do
 };
@@ -280,10 +347,12 @@ WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<c
   if (o.ctx == 0) o.ctx = trained;
   if (o.threads < 1 || o.threads > 1024)
     return InvalidArgument("threads = " + std::to_string(o.threads) + ", expected 1 to 1024");
-  if (o.ctx < 2 || o.ctx > trained) {
+  if (o.ctx < 2 || o.ctx > (o.force_context ? int64_t{1} << 30 : trained)) {
     return InvalidArgument("context of " + std::to_string(o.ctx) + " tokens, expected 2 to " + std::to_string(trained) +
                            ", what the model was trained for");
   }
+  const Result<DecodeSettings> settings = ResolveDecode(o.decode, *model, o.ctx);
+  WF_TRY(settings.status());
   if (o.max_running < 1 || o.max_running > 4096) {
     return InvalidArgument("max_running = " + std::to_string(o.max_running) + ", expected 1 to 4096");
   }
@@ -292,7 +361,7 @@ WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<c
     return InvalidArgument("prefill_chunk = " + std::to_string(o.prefill_chunk) + ", expected 1 to 65536");
   }
   WF_ASSIGN(std::unique_ptr<Transformer> t, Transformer::Create(model, o.threads, o.kv_type, o.isa, o.head));
-  const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock;
+  const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock + Impl::kDraftBlocks;
   WF_ASSIGN(KvPool pool, KvPool::Create(t->kv_shape(), per_sequence * static_cast<size_t>(o.max_running)));
   auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool));
   impl->counters.head = impl->transformer->head_stats();
@@ -330,7 +399,8 @@ WF_MODEL_INLINE Status Engine::Check(const Request& request) const { return impl
 
 WF_MODEL_INLINE Result<uint64_t> Engine::Submit(Request request, EventSink sink) {
   WF_TRY(impl_->Check(request));
-  auto s = std::make_unique<Sequence>(std::move(request), std::move(sink), *impl_->model, impl_->kernels,
+  WF_ASSIGN(const DecodeSettings settings, impl_->Decode(request.decode));
+  auto s = std::make_unique<Sequence>(std::move(request), std::move(sink), settings, *impl_->model, impl_->kernels,
                                       impl_->options.ctx);
   uint64_t id = 0;
   {

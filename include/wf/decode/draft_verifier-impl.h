@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies of draft_verifier.h.
+#ifndef WF_DECODE_DRAFT_VERIFIER_IMPL_H_
+#define WF_DECODE_DRAFT_VERIFIER_IMPL_H_
+
+#include <algorithm>
+
+#include "wf/decode/draft_verifier.h"
+
+namespace wf {
+
+WF_MODEL_INLINE size_t DraftVerifier::BestWidth(double p, size_t most, size_t draft_rows, const PassCosts& costs) {
+  if (costs.empty()) return most;
+  size_t best = 0;
+  double rate = 1 / costs.Ms(1), tokens = 1, chance = 1;
+  const double drafting = draft_rows != 0 ? costs.Ms(draft_rows) : 0;
+  for (size_t width = 1; width <= most; ++width) {
+    chance *= p;
+    tokens += chance;
+    const double r = tokens / (costs.Ms(width + 1) + drafting);
+    if (r > rate) {
+      rate = r;
+      best = width;
+    }
+  }
+  return best;
+}
+
+WF_MODEL_INLINE double DraftVerifier::Chance() const noexcept { return right_ / tried_; }
+
+WF_MODEL_INLINE void DraftVerifier::Plan(std::span<const int32_t> known, size_t room, const PassCosts& costs,
+                                         Pass* pass) {
+  constexpr size_t kRetry = 32;  // passes without drafts until they are tried again: the text may have become easier
+  const size_t n = known.size(), start = n / s_.block * s_.block;
+  // Drafts beyond the last token that may follow would be thrown away.
+  const bool own_pass = s_.style == DiffusionStyle::kFastDllmV2;
+  const size_t most = std::min(room - 1, own_pass ? start + s_.block - n : s_.block - 1);
+  const size_t draft_rows = own_pass ? s_.block : 0;
+  size_t width = BestWidth(Chance(), most, draft_rows, costs);
+  if (width == 0 && most != 0 && ++since_ >= kRetry) width = std::min(most, size_t{4});
+  if (width != 0) since_ = 0;
+  if (own_pass && start == n) {  // the block's first token comes from the block before
+    width = 0;
+    drafts_.clear();
+  }
+  if (own_pass && drafts_.empty() && width != 0) {
+    pass->draft = true;
+    pass->first = start;
+    pass->attention_block = s_.block;
+    pass->tokens.assign(known.begin() + static_cast<std::ptrdiff_t>(start), known.end());
+    pass->tokens.resize(s_.block, s_.mask);
+    for (size_t i = n; i < start + s_.block; ++i) pass->rows.push_back(static_cast<uint32_t>(i - 1 - start));
+    return;
+  }
+  // Drafts that exist cost only their rows, and masks after them make the next ones.
+  if (own_pass) width = drafts_.empty() ? 0 : BestWidth(Chance(), std::min(most, drafts_.size()), 0, costs);
+  pass->first = n - 1;
+  pass->tokens.push_back(known.back());
+  checked_ = std::min(width, drafts_.size());
+  pass->tokens.insert(pass->tokens.end(), drafts_.begin(), drafts_.begin() + static_cast<std::ptrdiff_t>(checked_));
+  if (!own_pass) pass->tokens.resize(1 + width, s_.mask);
+  for (size_t i = 0; i < pass->tokens.size(); ++i) pass->rows.push_back(static_cast<uint32_t>(i));
+}
+
+WF_MODEL_INLINE void DraftVerifier::TakeDraft(std::span<const int32_t> best) {
+  drafts_.assign(best.begin(), best.end());
+}
+
+WF_MODEL_INLINE void DraftVerifier::Verified(size_t accepted, int32_t token, std::span<const int32_t> best) {
+  constexpr double kFade = 0.95;
+  const double compared = static_cast<double>(accepted + (accepted < checked_ ? 1 : 0));
+  if (checked_ != 0) {
+    tried_ = tried_ * kFade + compared;
+    right_ = right_ * kFade + static_cast<double>(accepted);
+  }
+  proposed_ += checked_;
+  accepted_ += accepted;
+  if (rows_draft()) {
+    drafts_.assign(best.begin(), best.end());
+  } else if (accepted == checked_ && checked_ < drafts_.size() && drafts_[checked_] == token) {
+    drafts_.erase(drafts_.begin(), drafts_.begin() + static_cast<std::ptrdiff_t>(checked_ + 1));  // the rest still fits
+  } else {
+    drafts_.clear();
+  }
+  checked_ = 0;
+}
+
+}  // namespace wf
+#endif  // WF_DECODE_DRAFT_VERIFIER_IMPL_H_
