@@ -25,19 +25,15 @@ def bard(tmp_path_factory):
 
 
 def prompts(count):
-    """Beginnings and middles of the sample's own texts, and random ids."""
-    rng, out = np.random.default_rng(200), []
+    """Beginnings and middles of the sample's own texts, and random ids; all different."""
+    rng, out = np.random.default_rng(200), {}
     texts = [c["ids"] + c["greedy_ids"] for c in CASES] + [c["ids"] + d["ids"] for c in CASES for d in c["diffusion"]]
     while len(out) < count:
         text = texts[rng.integers(len(texts))]
         begin = 0 if rng.random() < 0.5 else rng.integers(len(text))
-        out.append(text[begin : begin + rng.integers(1, 80)])
-        out.append(rng.integers(0, 2044, rng.integers(1, 70)).tolist())
-    return out[:count]
-
-
-def test_the_prompts_are_different():
-    assert len({tuple(p) for p in prompts(200)}) >= 190
+        out[tuple(text[begin : begin + rng.integers(1, 80)])] = None
+        out[tuple(rng.integers(0, 2044, rng.integers(1, 70)).tolist())] = None
+    return list(out)[:count]
 
 
 # --- verify -----------------------------------------------------------------------------------------------------
@@ -50,7 +46,7 @@ def autoregressive(path, ids, n, *more):
 
 def verify(path, ids, n, style, *more, block=None):
     """Returns (tokens, drafted, accepted, passes)."""
-    want = autoregressive(path, tuple(ids), n, *more)
+    want = autoregressive(path, tuple(ids), n, *more)  # of both styles
     sizes = [] if block is None else ["--block-size", block]
     r = generate(path, ids, n, "--decode", "verify", "--diffusion-style", style, *sizes, *more)
     for key in ("ids", "text", "finish_reason"):
@@ -101,8 +97,9 @@ def long(tmp_path_factory):
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 1000])
 def test_short_texts_and_prompts_around_boundaries(long, length, style):
     agreed = []
+    modes = [("greedy", 0.5), ("iterative", 0.7), ("adaptive", 0.9)]
     for tokens in (1, 2, 31, 32, 33):
-        for mode, threshold in [("greedy", 0.5), ("iterative", 0.7), ("adaptive", 0.9)]:
+        for mode, threshold in modes if length < 1000 else modes[tokens % 3 : tokens % 3 + 1]:  # the oracle is slow
             settings = {"mode": mode, "threshold": threshold, "style": style}
             prompt = long.prompt(length, salt=tokens)
             ids, _ = decoded(long.file, prompt, tokens, {**settings, "ends": ()})
@@ -204,16 +201,18 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_every_isa_and_thread_count(bard, settings):
-    for length, tokens in ((3, 30), (40, 70)):
+    for length, tokens in ((30, 12), (40, 70)):
         ids = prompt_of(length)
-        want = decoded(bard, ids, tokens, {**settings, "ends": ()})
-        assert len(want[0]) == tokens
+        want, passes = decoded(bard, ids, tokens, {**settings, "ends": ()})
+        assert len(want) == tokens
         for isa in isas(bard):
-            if isa == "scalar" and length > 3:  # it is 30 times slower
+            if isa == "scalar" and length > 30:  # it is 30 times slower
                 continue
             for threads in (1, 2):
                 got = decoded(bard, ids, tokens, {**settings, "ends": ()}, isa=isa, threads=threads)
-                assert got == want, (isa, threads)
+                assert got[0] == want, (isa, threads)
+                # Of verify they depend on what passes cost: how much is drafted, not what comes out.
+                assert settings["mode"] == "verify" or got[1] == passes, (isa, threads)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -234,7 +233,6 @@ def fails(code, path, *args):
         (["--decode", "dual_cache"], 2, ["--decode", "dual_cache"]),
         (["--threshold", "1.5"], 2, ["--threshold", "1.5", "0", "1"]),
         (["--threshold", "-0.1"], 2, ["--threshold", "-0.1"]),
-        (["--threshold", "nan"], 2, ["--threshold", "nan"]),
         (["--threshold", "high"], 2, ["--threshold", "high"]),
         (["--block-size", "0"], 2, ["--block-size", "0"]),
         (["--block-size", "257"], 2, ["--block-size", "257", "256"]),
@@ -244,7 +242,8 @@ def fails(code, path, *args):
         (["--mask-token-id", "-2"], 2, ["--mask-token-id", "-2"]),
         (["--diffusion-style", "llada"], 2, ["--diffusion-style", "llada", "fast-dllm-v2", "causal"]),
         (["--diffusion-style", "dream"], 2, ["--diffusion-style", "dream", "fast-dllm-v2", "causal"]),
-        # What only the model can tell.
+        # What the flag's range does not tell.
+        (["--threshold", "nan"], 1, ["threshold", "nan", "0 to 1"]),
         (["--sub-block-size", "5"], 1, ["sub_block_size", "5", "32"]),
         (["--sub-block-size", "64"], 1, ["sub_block_size", "64", "32"]),
         (["--block-size", "16", "--sub-block-size", "3"], 1, ["sub_block_size", "3", "16"]),
