@@ -88,7 +88,7 @@ def test_no_model(program):
 
 
 def test_unknown_decoding_mode(model):
-    fails(2, [*on(RUN, model), "--decode", "diffusion"], "--decode", "diffusion", "{ar}")
+    fails(2, [*on(RUN, model), "--decode", "diffusion"], "--decode", "diffusion", "{auto,ar,greedy,iterative,adaptive,verify}")
 
 
 @runners

@@ -212,7 +212,7 @@ TEST_CASE("stop ids end the generation like end tokens") {
 }
 
 TEST_CASE("max_tokens 0 is prefill only, 1 is one token, more than there is room for is the rest of the context") {
-  const auto engine = MakeEngine({.threads = 1, .ctx = 24});
+  const auto engine = MakeEngine({.threads = 1, .ctx = 24, .decode = {.mode = wf::DecodeMode::kAr}});
   const std::vector<int32_t> ids = BardCases()[0].ids;
   for (const int64_t n : {0, 1, 2}) {
     Answer a;

@@ -38,13 +38,13 @@ inline constexpr std::optional<DecodeMode> DecodeModeFromName(std::string_view n
 // What a caller asks; what is not given is the model's, else the default of DecodeSettings.
 struct DecodeOptions {
   DecodeMode mode = DecodeMode::kAuto;
-  std::optional<DiffusionStyle> style;
-  std::optional<float> threshold;         // [0, 1]
-  std::optional<int64_t> block_size;      // 1 to 256; fast-dllm-v2: divides the context
-  std::optional<int64_t> sub_block_size;  // divides the block size
-  std::optional<int64_t> max_passes;      // over a sub-block, at least 1
-  std::optional<bool> block_cache;
-  std::optional<int64_t> mask_token;
+  std::optional<DiffusionStyle> style = {};
+  std::optional<float> threshold = {};         // [0, 1]
+  std::optional<int64_t> block_size = {};      // 1 to 256; fast-dllm-v2: divides the context
+  std::optional<int64_t> sub_block_size = {};  // divides the block size
+  std::optional<int64_t> max_passes = {};      // over a sub-block, at least 1
+  std::optional<bool> block_cache = {};
+  std::optional<int64_t> mask_token = {};
 };
 
 // `asked`, and where it says nothing `defaults`, whose settings of block diffusion a mode of ar does not take along.

@@ -30,11 +30,12 @@ struct Engine::Impl {
   using Clock = std::chrono::steady_clock;
   static constexpr size_t kDraftBlocks = kMaxDiffusionBlock / kKvBlock + 1;  // of a draft pass that begins within one
 
-  Impl(std::shared_ptr<const Model> m, const EngineOptions& o, std::unique_ptr<Transformer> t, KvPool p)
+  Impl(std::shared_ptr<const Model> m, const EngineOptions& o, std::unique_ptr<Transformer> t, KvPool p, KvPool d)
       : model(std::move(m)),
         options(o),
         transformer(std::move(t)),
         pool(std::move(p)),
+        drafts(std::move(d)),
         kernels(Kernels(transformer->isa())) {
     Beat();
   }
@@ -42,7 +43,8 @@ struct Engine::Impl {
   std::shared_ptr<const Model> model;
   EngineOptions options;
   std::unique_ptr<Transformer> transformer;
-  KvPool pool;  // the inference thread's
+  KvPool pool;    // the inference thread's, like all that has to do with passes
+  KvPool drafts;  // for what draft passes write
   const KernelTable& kernels;
 
   mutable std::mutex mutex;
@@ -246,7 +248,7 @@ struct Engine::Impl {
       s->Take(at, vocab, *transformer);
       at += n * vocab;
     }
-    for (const int32_t b : borrowed) pool.Release(b);
+    for (const int32_t b : borrowed) drafts.Release(b);
     {
       const HeadStats head = transformer->head_stats();
       std::lock_guard lock(mutex);
@@ -270,13 +272,16 @@ struct Engine::Impl {
     *blocks = s.pointers;
     const size_t begin = s.pass.first / kKvBlock;
     for (size_t i = begin; i < blocks->size(); ++i) {
-      const int32_t b = Acquire(s);
-      if (b < 0) return false;
+      const int32_t b = drafts.Acquire();
+      if (b < 0) {
+        s.End(FinishReason::kError, StopType::kNone, InternalError("no free KV block for a draft"));
+        return false;
+      }
       borrowed->push_back(b);
       if (i == begin && s.pass.first % kKvBlock != 0) {
-        std::memcpy(pool.Data(b), (*blocks)[i], pool.shape().BlockBytes());
+        std::memcpy(drafts.Data(b), (*blocks)[i], pool.shape().BlockBytes());
       }
-      (*blocks)[i] = pool.Data(b);
+      (*blocks)[i] = drafts.Data(b);
     }
     return true;
   }
@@ -287,9 +292,8 @@ struct Engine::Impl {
     if (!costs.empty()) return;
     constexpr size_t kSizes[] = {1, 2, 4, 8, 16, 32};
     static_assert(kSizes[std::size(kSizes) - 1] <= kKvBlock);
-    const int32_t b = pool.Acquire();
-    if (b < 0) return;
-    uint8_t* block = pool.Data(b);
+    const int32_t b = drafts.Acquire();
+    uint8_t* block = drafts.Data(b);
     const std::vector<int32_t> tokens(kKvBlock, 0);
     std::vector<float> row(kKvBlock * model->config().vocab);
     std::vector<std::vector<Candidate>> answers(kKvBlock);
@@ -308,7 +312,7 @@ struct Engine::Impl {
       }
       costs.Add(n, best);
     }
-    pool.Release(b);
+    drafts.Release(b);
     std::lock_guard lock(mutex);
     counters.pass_costs = costs;
   }
@@ -319,7 +323,7 @@ struct Engine::Impl {
     return b;
   }
 
-  // Blocks for `positions` tokens. The pool holds max_running whole contexts and drafts, so it cannot run dry.
+  // Blocks for `positions` tokens. The pool holds max_running whole contexts, so it cannot run dry.
   bool Reserve(Sequence& s, size_t positions) {
     while (s.blocks.size() * kKvBlock < positions) {
       const int32_t b = Acquire(s);
@@ -361,9 +365,10 @@ WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<c
     return InvalidArgument("prefill_chunk = " + std::to_string(o.prefill_chunk) + ", expected 1 to 65536");
   }
   WF_ASSIGN(std::unique_ptr<Transformer> t, Transformer::Create(model, o.threads, o.kv_type, o.isa, o.head));
-  const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock + Impl::kDraftBlocks;
+  const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock;
   WF_ASSIGN(KvPool pool, KvPool::Create(t->kv_shape(), per_sequence * static_cast<size_t>(o.max_running)));
-  auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool));
+  WF_ASSIGN(KvPool drafts, KvPool::Create(t->kv_shape(), Impl::kDraftBlocks * static_cast<size_t>(o.max_running)));
+  auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool), std::move(drafts));
   impl->counters.head = impl->transformer->head_stats();
   const Linear& head = impl->model->weights().head;
   if (const std::string& why = impl->transformer->head_why_not();
