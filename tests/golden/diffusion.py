@@ -129,6 +129,8 @@ class Decoder:
         return np.roll(self.forward(begin, end), 1, axis=0)
 
     def fill_at_once(self, begin, end):
+        if not self.masked[begin:end].any():  # a block of one, whose first token is known
+            return
         rows = self.predict(begin, end)
         best, _ = self.choose(rows)
         for i in np.flatnonzero(self.masked[begin:end]):

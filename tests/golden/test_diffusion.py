@@ -293,6 +293,14 @@ def test_blocks_of_one_are_autoregressive(file, name):
         assert run(path, prompt, 40, settings) == (want, 40)
 
 
+@pytest.mark.parametrize("mode", ["greedy", "iterative", "adaptive"])
+def test_blocks_of_one_in_style_fast_dllm_v2(file, mode):
+    """No token is ever masked: every one is the first of its block, and the finalising passes give them all."""
+    want = generate(file("bard"), prompt_of(21), 40, "--decode", "ar", "--ignore-eos")["ids"]
+    settings = {"mode": mode, "style": "fast-dllm-v2", "block": 1, "sub_block": 1, "ends": ()}
+    assert run(file("bard"), prompt_of(21), 40, settings) == (want, 39)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_threshold_1_commits_one_token_a_pass_in_style_causal(file, name):
     settings = {"mode": "iterative", "threshold": 1.0, "style": "causal", "ends": ()}
