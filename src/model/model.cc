@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bodies of model, cache, decode and engine, compiled once for wf::model.
 #include "wf/cache/kv_pool-impl.h"
+#include "wf/cache/prefix_cache-impl.h"
 #include "wf/decode/block_decoder-impl.h"
 #include "wf/decode/draft_verifier-impl.h"
 #include "wf/decode/explain-impl.h"
+#include "wf/decode/likelihood-impl.h"
 #include "wf/decode/mode-impl.h"
 #include "wf/decode/sampler-impl.h"
 #include "wf/decode/sampling-impl.h"

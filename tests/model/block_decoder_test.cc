@@ -193,6 +193,12 @@ TEST_CASE("causal: blocks begin where the prompt ends, and a pass ends with its 
   p = Plan(d, known, 12);  // what is not final yet goes along with the next sub-block
   CHECK(p.tokens == Ids{120, 130, kMask, kMask, kMask});
   CHECK(p.rows == Rows{1, 2, 3, 4});
+  // The first mask stays: the row before it is asked again, though its K and V are final.
+  CHECK(Take(&d, p, {0.1f, 0.9f, 0.1f, 0.1f}) == 14);
+  p = Plan(d, known, 14);
+  CHECK(p.first == 13);
+  CHECK(p.tokens == Ids{130, kMask, 150, kMask});
+  CHECK(p.rows == Rows{0, 2, 3});
 }
 
 TEST_CASE("causal: the last block ends with the context, and one token is a block, too") {

@@ -51,6 +51,7 @@ class KvPool {
   int32_t Acquire();  // a block with one reference, or -1 if none is free; its content is undefined
   void AddRef(int32_t block);
   void Release(int32_t block);  // the last reference frees it
+  uint32_t refs(int32_t block) const noexcept { return refs_[static_cast<size_t>(block)]; }
   uint8_t* Data(int32_t block) noexcept { return base_ + static_cast<size_t>(block) * block_bytes_; }
 
  private:

@@ -35,6 +35,11 @@ WF_MODEL_INLINE void BlockDecoder::Begin(std::span<const int32_t> known) {
 
 WF_MODEL_INLINE size_t BlockDecoder::SubEnd() const noexcept { return std::min(sub_ + s_.sub_block, tokens_.size()); }
 
+// Its position; the block's end if there is none.
+WF_MODEL_INLINE size_t BlockDecoder::FirstMask() const noexcept {
+  return start_ + static_cast<size_t>(std::find(masked_.begin(), masked_.end(), uint8_t{1}) - masked_.begin());
+}
+
 // Goes on to the first sub-block, from the present one on, that has a mask.
 WF_MODEL_INLINE void BlockDecoder::NextSubBlock() {
   const auto has_mask = [this] {
@@ -51,8 +56,10 @@ WF_MODEL_INLINE void BlockDecoder::NextSubBlock() {
 WF_MODEL_INLINE void BlockDecoder::Plan(std::span<const int32_t> known, size_t computed, Pass* pass) const {
   const bool causal = s_.style == DiffusionStyle::kCausal;
   size_t end = start_ + tokens_.size();
-  pass->first = causal ? computed : start_;
+  pass->first = start_;
   if (causal) {
+    // The row that predicts the first mask is asked in every pass until that is committed.
+    pass->first = std::min(computed, FirstMask() - 1);
     end = start_ + SubEnd() - 1;  // nobody asks what comes after the sub-block, and nothing before it sees what does
   } else {
     pass->attention_block = s_.block;
@@ -87,9 +94,7 @@ WF_MODEL_INLINE size_t BlockDecoder::Take(const Pass& pass, std::span<const Pred
   has_cache_ = true;
   // Inputs up to the first mask were final, and so is what they left in the cache if nothing before a position saw what
   // comes after it.
-  const size_t first_mask =
-      start_ + static_cast<size_t>(std::find(masked_.begin(), masked_.end(), uint8_t{1}) - masked_.begin());
-  const size_t computed = s_.style == DiffusionStyle::kCausal ? first_mask : start_;
+  const size_t computed = s_.style == DiffusionStyle::kCausal ? FirstMask() : start_;
   const auto best = std::max_element(
       predictions.begin(), predictions.end(),
       [](const Prediction& a, const Prediction& b) { return a.confidence < b.confidence; });  // the first of equals

@@ -52,6 +52,7 @@ class BlockDecoder {
  private:
   float Threshold() const noexcept;
   size_t SubEnd() const noexcept;
+  size_t FirstMask() const noexcept;
   void NextSubBlock();
 
   DecodeSettings s_;

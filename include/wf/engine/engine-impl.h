@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "wf/cache/kv_pool.h"
+#include "wf/cache/prefix_cache.h"
 #include "wf/engine/engine.h"
 #include "wf/engine/sequence.h"
 #include "wf/model/cost.h"
@@ -45,6 +46,7 @@ struct Engine::Impl {
   std::unique_ptr<Transformer> transformer;
   KvPool pool;    // the inference thread's, like all that has to do with passes
   KvPool drafts;  // for what draft passes write
+  PrefixCache prefixes{&pool};
   const KernelTable& kernels;
 
   mutable std::mutex mutex;
@@ -138,7 +140,9 @@ struct Engine::Impl {
   void Count() {
     counters.running = static_cast<int>(running.size());
     counters.waiting = static_cast<int>(waiting.size());
-    counters.kv_blocks_used = static_cast<int64_t>(pool.used());
+    counters.kv_blocks_used = 0;
+    for (const auto& s : running) counters.kv_blocks_used += static_cast<int64_t>(s->blocks.size());
+    counters.prefix_cache = prefixes.stats();
   }
 
   // Under mutex: moves out what was cancelled or has waited or run too long.
@@ -180,11 +184,12 @@ struct Engine::Impl {
   }
 
   void Retire(Sequence& s) {
+    if (s.last.reason != FinishReason::kError) KeepPrefix(s);
     for (const int32_t b : s.blocks) pool.Release(b);
     s.blocks.clear();
     {
       std::lock_guard lock(mutex);
-      counters.prompt_tokens += s.computed < s.prompt_size ? s.computed : s.prompt_size;
+      counters.prompt_tokens += std::min(s.computed, s.prompt_size) - s.cached;
       counters.generated_tokens += static_cast<uint64_t>(s.generated);
       if (s.last.reason == FinishReason::kCancelled) ++counters.cancelled;
       Count();
@@ -213,6 +218,8 @@ struct Engine::Impl {
     for (const bool decoding : {true, false}) {
       for (const auto& s : running) {
         if (s->ended() || s->Decoding() != decoding || (!decoding && budget == 0)) continue;
+        if (!std::exchange(s->prefix_sought, true)) FindPrefix(*s);
+        if (decoding && !std::exchange(s->prefix_kept, true)) KeepPrefix(*s);  // others may begin like it
         if (s->settings().mode == DecodeMode::kVerify) MeasureCosts();
         if (!s->Plan(budget, costs)) continue;
         const Pass& p = s->pass;
@@ -318,9 +325,31 @@ struct Engine::Impl {
   }
 
   int32_t Acquire(Sequence& s) {
-    const int32_t b = pool.Acquire();
+    int32_t b = pool.Acquire();
+    if (b < 0 && prefixes.Evict() != 0) b = pool.Acquire();
     if (b < 0) s.End(FinishReason::kError, StopType::kNone, InternalError("no free KV block"));
     return b;
+  }
+
+  PrefixKey Key(const Sequence& s) const {
+    return {.attention_block = static_cast<uint32_t>(s.attention_block()), .salt = s.request.cache_salt};
+  }
+
+  // What the cache has of its prompt need not be computed. The last token always is: the first of the answer comes from
+  // its row.
+  void FindPrefix(Sequence& s) {
+    if (!options.prefix_cache || !s.request.cache_prompt) return;
+    s.computed = s.cached = prefixes.Match(Key(s), s.tokens, s.prompt_size - 1, &s.blocks);
+    for (const int32_t b : s.blocks) s.pointers.push_back(pool.Data(b));
+  }
+
+  // Of what is computed the cache keeps whole blocks for requests that begin like this one.
+  void KeepPrefix(Sequence& s) {
+    if (!options.prefix_cache || !s.request.cache_prompt) return;
+    try {
+      prefixes.Insert(Key(s), std::span(s.tokens).first(s.computed), s.blocks);
+    } catch (const std::bad_alloc&) {  // then others compute it again
+    }
   }
 
   // Blocks for `positions` tokens. The pool holds max_running whole contexts, so it cannot run dry.

@@ -13,6 +13,7 @@
 #include "wf/base/inline.h"
 #include "wf/base/status.h"
 #include "wf/cache/kv_pool.h"
+#include "wf/cache/prefix_cache.h"
 #include "wf/decode/mode.h"
 #include "wf/decode/pass_costs.h"
 #include "wf/engine/request.h"
@@ -32,13 +33,15 @@ struct EngineOptions {
   std::string isa = {};             // name of an ISA to force; empty: WF_FORCE_ISA, else the best
   HeadMode head = HeadMode::kAuto;  // how the next token is found; has no influence on which it is
   DecodeOptions decode = {};        // of requests that do not say it themselves
+  bool prefix_cache = true;         // prompts that begin like an earlier one are not computed from their beginning
   bool force_context = false;       // allow more than the model was trained for
   bool measure_passes = false;      // EngineStats::pass_costs at once, not when they are needed first
 };
 
 struct EngineStats {
   int running = 0, waiting = 0;
-  int64_t kv_blocks_used = 0, kv_blocks_total = 0;
+  int64_t kv_blocks_used = 0, kv_blocks_total = 0;  // used: by requests that run; a shared block counts for each
+  PrefixCacheStats prefix_cache;
   uint64_t requests = 0, prompt_tokens = 0, generated_tokens = 0, cancelled = 0, rejected = 0, steps = 0;
   HeadStats head;
   PassCosts pass_costs;  // as measured for choices; empty until one is needed

@@ -28,6 +28,8 @@ struct Request {
   int32_t logprobs = -1;  // -1: none; n >= 0: logprob of each token and of the n most probable ones (<= 20)
   // From submission; 0: none. Passed: the request ends kLength with timed_out, or kDeadline if it has no token yet.
   int64_t deadline_ms = 0;
+  bool cache_prompt = true;  // use the prefix cache and add to it
+  std::string cache_salt;    // requests with different salts share nothing
   bool show_blocks = false;  // block diffusion: an event after every pass, with the block as it is (Event::block)
 };
 

@@ -54,8 +54,10 @@ class Sequence {
   Request request;
   std::vector<int32_t> tokens;  // prompt and generated
   size_t prompt_size = 0;
-  size_t computed = 0;  // tokens whose final K and V are in the cache
-  size_t cached = 0;    // of them, found there
+  size_t computed = 0;         // tokens whose final K and V are in the cache
+  size_t cached = 0;           // of them, found there
+  bool prefix_sought = false;  // the prefix cache has been asked for the prompt
+  bool prefix_kept = false;    // the prompt has been given to the prefix cache
   int64_t generated = 0;
   int64_t max_tokens = 0;  // bounded by the context
   std::vector<int32_t> blocks;
