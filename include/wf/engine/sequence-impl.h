@@ -264,6 +264,7 @@ WF_MODEL_INLINE bool Sequence::Push(int32_t token) {
 }
 
 WF_MODEL_INLINE void Sequence::Emit() {
+  if (first_tokens_ == 0) first_tokens_ = generated;
   if (!ended() && (!last.text.empty() || !last.block.empty())) sink_(std::exchange(last, Event()));
 }
 
@@ -299,6 +300,7 @@ WF_MODEL_INLINE void Sequence::EmitLast() {
   t.prompt_tokens = static_cast<int64_t>(prompt_size);
   t.cached_tokens = static_cast<int64_t>(cached);
   t.generated_tokens = generated;
+  t.first_tokens = first_tokens_;
   t.passes = passes_;
   if (verifier_) {
     t.drafted = static_cast<int64_t>(verifier_->proposed());
