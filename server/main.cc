@@ -94,6 +94,8 @@ int ParseFlags(int argc, char** argv, Flags* f) {
     return app.exit(e) == 0 ? 0 : 2;
   }
   f->engine.decode = f->decode.Options();
+  // Mode verify needs what passes cost: the first request should not wait for it.
+  f->engine.measure_passes = f->engine.decode.mode == wf::DecodeMode::kVerify;
   return -1;
 }
 

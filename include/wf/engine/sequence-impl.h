@@ -79,7 +79,8 @@ WF_MODEL_INLINE void Sequence::PlanPrompt(size_t end, size_t budget, size_t bloc
 
 WF_MODEL_INLINE bool Sequence::Plan(size_t budget, const PassCosts& costs) {
   pass.Clear();
-  const bool whole_blocks = attention_block() != 1;  // of the prompt: the rest shares its block with masks
+  // Of the prompt: the rest shares its block with masks.
+  const bool whole_blocks = settings_.diffusion() && settings_.style == DiffusionStyle::kFastDllmV2;
   size_t prompt_end = block_ && (whole_blocks || max_tokens > 0) ? block_->prefill_end() : prompt_size;
   // In style causal the first block's pass takes the prompt's last tokens along.
   if (block_ && !whole_blocks && max_tokens > 0 && prompt_end <= computed + budget) prompt_end = computed;
