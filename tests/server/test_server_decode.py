@@ -129,6 +129,14 @@ def test_verify_is_the_text_of_ar(server, path):
         assert text_of(path, texts[0]) == text_of(path, texts[1])
 
 
+@pytest.mark.parametrize("mask", [0, 2044, 2046])  # a mark, the beginning of a text, an end token
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 50, "seed": 997}], ids=str)
+def test_verify_is_the_text_of_ar_with_any_mask_token(server, mask, sampling):
+    body = body_of(TEXT, "What is", n=100, ignore_eos=False, **sampling)
+    want = server.ok(TEXT, dict(body, decode_mode="ar"))["choices"]
+    assert server.ok(TEXT, dict(body, decode_mode="verify", mask_token_id=mask))["choices"] == want
+
+
 @pytest.mark.parametrize("mode", DIFFUSION)
 def test_blocks_of_one_token_are_ar(server, mode):
     want = ids_of(TEXT, server.ok(TEXT, body_of(TEXT, decode_mode="ar")))

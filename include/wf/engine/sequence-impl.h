@@ -27,7 +27,8 @@ WF_MODEL_INLINE Sequence::Sequence(Request r, EventSink s, const DecodeSettings&
   const int64_t room = ctx - static_cast<int64_t>(prompt_size);
   max_tokens = request.max_tokens < 0 ? room : std::min(request.max_tokens, room);
   admitted = first_token = last_token = submitted;
-  if (settings_.mask >= 0 && !std::binary_search(banned_.begin(), banned_.end(), settings_.mask)) {
+  // Mode verify gives the text of ar, which knows no mask but the model's own.
+  if (settings_.diffusion() && !std::binary_search(banned_.begin(), banned_.end(), settings_.mask)) {
     banned_.insert(std::upper_bound(banned_.begin(), banned_.end(), settings_.mask), settings_.mask);
   }
   if (settings_.diffusion()) block_.emplace(settings_, prompt_size, static_cast<size_t>(ctx));
