@@ -241,9 +241,10 @@ struct Engine::Impl {
     return joint.logits_rows() != 0;
   }
 
-  // Once, before the first choice that depends on it.
+  // Once, before the first choice that depends on it, and with the head as later passes have it.
   void MeasureCosts() {
     if (!costs.empty()) return;
+    while (!prepared) Prepare(50);
     const int32_t b = drafts.Acquire();
     costs = MeasurePassCosts(transformer.get(), model->config().vocab, drafts.Data(b));
     drafts.Release(b);
