@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Block diffusion over HTTP: the fields that choose a mode and its settings, the text of each (that of wf-run), streams,
-logprobs, counts of passes and drafts, and what a model or a setting does not allow."""
+"""Block diffusion over HTTP: the fields that choose a mode and its settings, the text of each (that of wf-run),
+streams, logprobs, counts of passes and drafts, and what a model or a setting does not allow."""
 
 import json
 import pathlib
@@ -58,7 +58,7 @@ def body_of(path, prompt="Once more unto the breach", n=40, **fields):
     fields = {"temperature": 0, "ignore_eos": True, **fields}
     if path == NATIVE:
         return {"prompt": prompt, "n_predict": n, "return_tokens": True, **fields}
-    return {**(chat(prompt) if path == CHAT else {"prompt": prompt}), "max_tokens": n, "return_token_ids": True, **fields}
+    return (chat(prompt) if path == CHAT else {"prompt": prompt}) | {"max_tokens": n, "return_token_ids": True} | fields
 
 
 def text_of(path, answer):
@@ -84,8 +84,9 @@ def streamed_text(path, events):
     {}, *({"decode_mode": m} for m in MODES),
     *({"decode_mode": m, "threshold": t} for m in DIFFUSION for t in (0, 0.5, 0.9, 1)),
     {"threshold": 0.3}, {"block_size": 8}, {"block_size": 1}, {"block_size": 256}, {"small_block_size": 1},
-    {"small_block_size": 32}, {"max_block_iterations": 1}, {"max_block_iterations": 2**20}, {"block_cache": True},
-    {"block_cache": False}, {"mask_token_id": 0}, {"mask_token_id": VOCAB - 1}, {"decode_mode": "iterative", **SETTINGS},
+    {"small_block_size": 32}, {"max_block_iterations": 1}, {"max_block_iterations": 2**20},
+    {"block_cache": True}, {"block_cache": False}, {"mask_token_id": 0}, {"mask_token_id": VOCAB - 1},
+    {"decode_mode": "iterative", **SETTINGS},
     {"decode_mode": "greedy", "block_size": 64}, {"decode_mode": "verify", "block_size": 8}], ids=str)
 def test_ids_and_text_are_those_of_wf_run(server, model, fields):
     prompt = "Shall I compare thee"
@@ -163,7 +164,8 @@ def test_a_server_of_ar_decodes_by_blocks_if_asked(model, server):
     with Server(model, "--decode", "ar") as s:
         for mode in MODES:
             fields = {"decode_mode": mode} | ({"threshold": 0.6} if mode in DIFFUSION else {})
-            assert ids_of(TEXT, s.ok(TEXT, body_of(TEXT, **fields))) == ids_of(TEXT, server.ok(TEXT, body_of(TEXT, **fields)))
+            body = body_of(TEXT, **fields)
+            assert ids_of(TEXT, s.ok(TEXT, body)) == ids_of(TEXT, server.ok(TEXT, body))
 
 
 # ---- What is refused
@@ -315,7 +317,8 @@ def test_lengths_around_a_block(server, model, mode, n):
 @pytest.mark.parametrize("fields", [
     {}, {"stop": ["e", "th"]}, {"stop": ["\n", "you", "our "]}, {"seed": 3, "temperature": 1},
     {"seed": 4, "temperature": 100},  # any token: pieces of characters, control tokens
-    {"seed": 5, "temperature": 3, "stop": "a"}, {"repetition_penalty": 1.3, "min_tokens": 20, "ignore_eos": False}], ids=str)
+    {"seed": 5, "temperature": 3, "stop": "a"},
+    {"repetition_penalty": 1.3, "min_tokens": 20, "ignore_eos": False}], ids=str)
 def test_deltas_equal_the_plain_text(server, mode, fields):
     for path in ALL:
         body = body_of(path, n=100, decode_mode=mode, **fields)
@@ -425,8 +428,8 @@ def test_logprobs_of_diffusion_are_flagged(server, mode):
 def test_modes_side_by_side_give_the_text_that_they_give_alone(model):
     bodies = [chat(f"Act {i}", max_tokens=60, temperature=1.1, seed=i, ignore_eos=True, return_token_ids=True,
                    decode_mode=MODES[i % len(MODES)]) for i in range(15)]
-    bodies += [chat("Act x", max_tokens=60, temperature=0, return_token_ids=True, decode_mode="adaptive", block_size=size)
-               for size in (1, 8, 128)]
+    bodies += [chat("Act x", max_tokens=60, temperature=0, return_token_ids=True, block_size=size,
+                    decode_mode="adaptive") for size in (1, 8, 128)]
     with Server(model, "--max-running", 8) as s:
         alone = [s.ok(CHAT, b)["choices"] for b in bodies]
         for streamed in (False, True):
