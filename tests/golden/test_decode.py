@@ -175,7 +175,8 @@ def test_end_tokens_stop_strings_and_plain_output(bard, mode):
     stopped = generate(bard, hello, 64, "--decode", mode, "--stop", r["text"][begin : begin + 5])
     assert stopped["finish_reason"] == "stop"
     assert stopped["text"] == r["text"][: r["text"].index(r["text"][begin : begin + 5])]
-    plain = succeed("wf-run", "-m", bard, "--ids", join(hello), "-n", 64, "--temp", 0, "--kv-type", "f32", "--decode", mode)
+    plain = succeed("wf-run", "-m", bard, "--ids", join(hello), "-n", 64, "--temp", 0, "--kv-type", "f32", "--decode",
+                    mode)  # fmt: skip
     assert plain.stdout.strip() == r["text"].strip()
 
 
