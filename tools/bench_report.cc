@@ -73,6 +73,71 @@ json::object BytesJson(const PassCost& c) {
           {"norms", norms},      {"kv", c.kv.bytes},     {"total", c.total.bytes}};
 }
 
+const char* HeadName(PassTimer::Head h) {
+  return h == PassTimer::Head::kNone ? "none" : h == PassTimer::Head::kChoice ? "choice" : "logits";
+}
+
+double TokensPerPass(const BenchCase& c) { return static_cast<double>(c.generated) / static_cast<double>(c.passes); }
+
+// The same in mode ar, if it was measured.
+const BenchCase* InModeAr(const BenchResult& r, const BenchCase& c) {
+  for (const BenchCase& o : r.cases) {
+    if (!o.prefill && o.decode.mode == DecodeMode::kAr && o.threads_at == c.threads_at && o.depth == c.depth &&
+        o.batch == c.batch) {
+      return &o;
+    }
+  }
+  return nullptr;
+}
+
+// Median over the repetitions of a / b, which were measured in turns.
+double Ratio(const std::vector<double>& a, const std::vector<double>& b) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < a.size(); ++i) ratios.push_back(a[i] / b[i]);
+  return Median(ratios);
+}
+
+// With the first number of rows that was asked for.
+const BenchPass& First(const BenchResult& r, const BenchPass& p) {
+  return *std::find_if(r.passes.begin(), r.passes.end(), [&](const BenchPass& o) {
+    return o.rows == r.passes[0].rows && o.head == p.head && o.threads_at == p.threads_at;
+  });
+}
+
+void AddDecode(const BenchResult& r, const BenchCase& c, json::object* o) {
+  const DecodeSettings& d = c.decode;
+  json::object& out = *o;
+  out["decode"] = Name(d.mode);
+  if (d.mode != DecodeMode::kAr) {
+    out["style"] = Name(d.style);
+    out["block_size"] = d.block;
+  }
+  if (HasThreshold(d.mode)) {
+    out["sub_block_size"] = d.sub_block;
+    out["threshold"] = d.threshold;
+  }
+  out["generated"] = c.generated;
+  out["passes"] = c.passes;
+  out["tokens_per_pass"] = TokensPerPass(c);
+  if (d.mode == DecodeMode::kVerify) {
+    out["drafted"] = c.drafted;
+    out["accepted"] = c.accepted;
+  }
+  if (const BenchCase* ar = InModeAr(r, c)) out["to_ar"] = Ratio(c.samples, ar->samples);
+  if (c.prompts == 0) return;
+  out["prompts"] = c.prompts;
+  if (c.agreement) out["agreement"] = {{"same", c.agreement->same}, {"in_common", c.agreement->in_common}};
+}
+
+json::object PassJson(const BenchReport& r, const BenchPass& p) {
+  return {{"rows", p.rows},
+          {"threads", r.options.threads[p.threads_at]},
+          {"head", HeadName(p.head)},
+          {"samples_ms", json::value_from(p.samples)},
+          {"median_ms", Median(p.samples)},
+          {"to_first", Ratio(p.samples, First(r.result, p).samples)}};
+}
+
 json::object CaseJson(const BenchReport& r, const BenchCase& c) {
   const Work& need = c.per_token.total;
   const int threads = r.options.threads[c.threads_at];
@@ -85,13 +150,14 @@ json::object CaseJson(const BenchReport& r, const BenchCase& c) {
                  {"samples", json::value_from(c.samples)},
                  {"median", Median(c.samples)},
                  {"min", *std::min_element(c.samples.begin(), c.samples.end())},
-                 {"max", *std::max_element(c.samples.begin(), c.samples.end())},
-                 {"bytes_per_token", BytesJson(c.per_token)},
-                 {"multiplications_per_token",
-                  {{"ternary", need.ternary},
-                   {"dense", need.dense},
-                   {"attention", need.attention},
-                   {"total", need.ternary + need.dense + need.attention}}}};
+                 {"max", *std::max_element(c.samples.begin(), c.samples.end())}};
+  if (!c.prefill) AddDecode(r.result, c, &o);
+  if (!c.HasCost()) return o;
+  o["bytes_per_token"] = BytesJson(c.per_token);
+  o["multiplications_per_token"] = {{"ternary", need.ternary},
+                                    {"dense", need.dense},
+                                    {"attention", need.attention},
+                                    {"total", need.ternary + need.dense + need.attention}};
   if (!r.result.limits.empty()) {
     const Reached reached = ReachedBy(r.result, c);
     o["predicted"] = reached.predicted;
@@ -100,15 +166,69 @@ json::object CaseJson(const BenchReport& r, const BenchCase& c) {
   return o;
 }
 
+// How the modes compare, if there is more than ar to tell of.
+void PrintDecodes(const BenchReport& r) {
+  TextTable table{{"decoding", "threads", "tokens/s", "min..max", "to ar", "tokens", "passes", "a pass"}};
+  const std::vector<BenchCase>& cases = r.result.cases;
+  if (std::all_of(cases.begin(), cases.end(), [](const BenchCase& c) { return c.HasCost(); })) return;
+  const bool texts = !r.options.prompts.empty();
+  if (texts) {
+    for (const char* h : {"same text", "in common"}) table[0].emplace_back(h);
+  }
+  table[0].emplace_back("drafts accepted");
+  for (const BenchCase& c : cases) {
+    if (c.prefill) continue;
+    const auto [low, high] = std::minmax_element(c.samples.begin(), c.samples.end());
+    const BenchCase* ar = InModeAr(r.result, c);
+    std::vector<std::string> row{CaseName(c),
+                                 std::to_string(r.options.threads[c.threads_at]),
+                                 Number(Median(c.samples)),
+                                 Number(*low) + ".." + Number(*high),
+                                 ar == nullptr ? "" : Number(Ratio(c.samples, ar->samples), "x %.2f"),
+                                 std::to_string(c.generated),
+                                 std::to_string(c.passes),
+                                 Number(TokensPerPass(c))};
+    if (texts) {
+      const bool known = c.agreement.has_value();
+      row.push_back(known ? std::to_string(c.agreement->same) + "/" + std::to_string(c.prompts) : "");
+      row.push_back(known ? Percent(c.agreement->in_common) : "");
+    }
+    row.push_back(c.decode.mode != DecodeMode::kVerify ? ""
+                                                       : std::to_string(c.accepted) + "/" + std::to_string(c.drafted));
+    table.push_back(std::move(row));
+  }
+  std::printf("\n");
+  PrintTable(table, "lrrrrrrrrrr");
+}
+
+void PrintPasses(const BenchReport& r) {
+  if (r.result.passes.empty()) return;
+  // BenchResult::passes has the three kinds of a pass side by side.
+  TextTable table{
+      {"pass over", "threads", "ms, no head", "to first", "ms, best tokens", "to first", "ms, all logits", "to first"}};
+  for (size_t i = 0; i < r.result.passes.size(); ++i) {
+    const BenchPass& p = r.result.passes[i];
+    if (p.head == PassTimer::Head::kNone) {
+      table.push_back(
+          {std::to_string(p.rows) + (p.rows == 1 ? " row" : " rows"), std::to_string(r.options.threads[p.threads_at])});
+    }
+    table.back().push_back(Number(Median(p.samples), "%.3f"));
+    table.back().push_back(Number(Ratio(p.samples, First(r.result, p).samples), "x %.2f"));
+  }
+  std::printf("\n");
+  PrintTable(table, "lrrrrrrr");
+}
+
 }  // namespace
 
 void PrintBenchTable(const BenchReport& r) {
   const BenchOptions& o = r.options;
-  std::printf("%s (%s), %s, %s; %s on %s; K/V %s; %d repetitions, %s\n\n", Quote(r.model.name()).c_str(),
-              r.path.c_str(), BytesText(r.model.gguf().file_bytes()).c_str(), r.model.config().architecture.c_str(),
+  std::printf("%s (%s), %s, %s; %s on %s; K/V %s; %d repetitions, %s\n", Quote(r.model.name()).c_str(), r.path.c_str(),
+              BytesText(r.model.gguf().file_bytes()).c_str(), r.model.config().architecture.c_str(),
               isa::Name(r.result.isa), CpuName().c_str(), Name(o.kv_type), o.repetitions, "wf " WF_VERSION_STRING);
   const bool limits = !r.result.limits.empty();
   if (limits) {
+    std::printf("\n");
     TextTable table{{"machine", "threads", "read GB/s best", "median", "8-bit products G/s best", "median"}};
     for (size_t t = 0; t < o.threads.size(); ++t) {
       const std::vector<double> bandwidth = AllPasses(r.result, t, &MachineLimits::bandwidth),
@@ -118,7 +238,6 @@ void PrintBenchTable(const BenchReport& r) {
                        Number(Median(peak) / 1e9, "%.0f")});
     }
     PrintTable(table, "lrrrrr");
-    std::printf("\n");
   }
   TextTable table{
       {"test", "threads", "tokens/s", "min..max", "MB/token", "G mult/token ternary", "float", "attention"}};
@@ -126,6 +245,7 @@ void PrintBenchTable(const BenchReport& r) {
     for (const char* h : {"at most", "GB/s", "of limit", "G mult/s", "of peak"}) table[0].emplace_back(h);
   }
   for (const BenchCase& c : r.result.cases) {
+    if (!c.HasCost()) continue;
     const Work& need = c.per_token.total;
     const double rate = Median(c.samples);
     const auto [low, high] = std::minmax_element(c.samples.begin(), c.samples.end());
@@ -147,18 +267,24 @@ void PrintBenchTable(const BenchReport& r) {
     }
     table.push_back(std::move(row));
   }
-  PrintTable(table, "lrrrrrrrrrrrr");
+  if (table.size() > 1) {
+    std::printf("\n");
+    PrintTable(table, "lrrrrrrrrrrrr");
+  }
+  PrintDecodes(r);
+  PrintPasses(r);
 }
 
 void PrintBenchJson(const BenchReport& r) {
   const BenchOptions& o = r.options;
-  json::array limits, results;
+  json::array limits, results, passes;
   for (size_t t = 0; t < r.result.limits.size(); ++t) {
     limits.push_back({{"threads", o.threads[t]},
                       {"bandwidth", LimitJson(r.result, t, &MachineLimits::bandwidth)},
                       {"peak", LimitJson(r.result, t, &MachineLimits::peak)}});
   }
   for (const BenchCase& c : r.result.cases) results.push_back(CaseJson(r, c));
+  for (const BenchPass& p : r.result.passes) passes.push_back(PassJson(r, p));
   const json::object out{{"version", WF_VERSION_STRING},
                          {"model",
                           {{"path", r.path},
@@ -173,7 +299,8 @@ void PrintBenchJson(const BenchReport& r) {
                          {"fill_seconds", r.result.fill_seconds},
                          {"machine_bytes", r.result.machine_bytes},
                          {"limits", std::move(limits)},
-                         {"results", std::move(results)}};
+                         {"results", std::move(results)},
+                         {"passes", std::move(passes)}};
   std::printf("%s\n", json::serialize(out).c_str());
 }
 

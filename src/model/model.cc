@@ -10,6 +10,8 @@
 #include "wf/decode/sampler-impl.h"
 #include "wf/decode/sampling-impl.h"
 #include "wf/engine/engine-impl.h"
+#include "wf/engine/joint_pass-impl.h"
+#include "wf/engine/pass_timer-impl.h"
 #include "wf/engine/sequence-impl.h"
 #include "wf/model/compare-impl.h"
 #include "wf/model/config-impl.h"

@@ -5,6 +5,7 @@ fast anything is, is not tested."""
 import json
 import os
 import pathlib
+import re
 import signal
 import statistics
 import subprocess
@@ -122,9 +123,130 @@ def test_the_table_has_a_line_for_each_test(model):
     assert len({i for line in lines[head + 1 :] for i in [line.count("..")]}) == 1
 
 
+def decodes(model, *args):
+    out = bench(model, "-p", 0, "-t", 1, "-r", 2, *args)
+    return {r["name"].removesuffix("/t1"): r for r in out["results"]}
+
+
+def test_each_mode_of_decoding_runs_with_each_of_its_thresholds(model):
+    found = decodes(model, "-n", 8, "--decode", "iterative,ar,greedy,adaptive,verify", "--threshold", "0.5,0.75",
+                    "--batch", "1,2")  # fmt: skip
+    modes = ("/iterative@0.5", "/iterative@0.75", "", "/greedy", "/adaptive@0.5", "/adaptive@0.75", "/verify")
+    assert list(found) == [t + m for t in ("tg8", "tg8/b2") for m in modes]
+    for name, r in found.items():
+        assert len(r["samples"]) == 2 and r["median"] == statistics.median(r["samples"])
+        assert r["decode"] == (re.search("iterative|greedy|adaptive|verify", name) or ["ar"])[0]
+        assert ("threshold" in r) == ("@" in name) and r.get("threshold", 0.5) in (0.5, 0.75)
+        assert r["generated"] == 8 * r["batch"]
+        assert r["tokens_per_pass"] == r["generated"] / r["passes"]
+        ar = found["tg8/b2" if "/b2" in name else "tg8"]["samples"]
+        assert r["to_ar"] == pytest.approx(statistics.median(a / b for a, b in zip(r["samples"], ar)))
+        assert r.get("style", "fast-dllm-v2") == "fast-dllm-v2" and r.get("block_size", 32) == 32
+        assert ("bytes_per_token" in r) == ("fraction" in r) == (r["decode"] == "ar")  # others depend on the text
+        assert ("drafted" in r) == (r["decode"] == "verify")
+
+
+def test_passes_are_those_that_the_rules_of_block_diffusion_ask_for(model):
+    """One prompt token at position 0 and tokens for 1 to 39: a block of 32, its finalising pass, which gives the token
+    at 32, and a sub-block of 8."""
+    modes = ("--decode", "ar,greedy,iterative", "--threshold", "0,1")
+    found = decodes(model, "-n", 39, *modes)
+    passes = {name: r["passes"] for name, r in found.items()}
+    assert passes == {"tg39": 39, "tg39/greedy": 3, "tg39/iterative@0": 4 + 1 + 1, "tg39/iterative@1": 31 + 1 + 7}
+    whole = decodes(model, "-n", 39, *modes, "--sub-block-size", 32, "--max-passes", 2)
+    assert whole["tg39/iterative@1"]["passes"] == 2 + 1 + 2 and whole["tg39/iterative@0"]["passes"] == 3
+    # Sequences share passes; with 32 tokens in the cache there is one block for the prompt's last token and 31 others.
+    shared = decodes(model, "-n", 31, *modes, "--batch", 3, "--depth", 32)
+    assert {name: r["passes"] for name, r in shared.items()} == {
+        "tg31/d32": 31, "tg31/d32/greedy": 1, "tg31/d32/iterative@0": 4, "tg31/d32/iterative@1": 31,
+        "tg31/b3": 31, "tg31/b3/greedy": 1, "tg31/b3/iterative@0": 4, "tg31/b3/iterative@1": 31,
+    }  # fmt: skip
+    assert shared["tg31/b3/greedy"]["tokens_per_pass"] == 93
+
+
+def answer(model, prompt, *args):
+    r = run("wf-run", "-m", model, "-p", f"User: {prompt}<|eot_id|>Assistant: ", "-n", 40, "--temp", 0, "-t", 1, "--json",
+            *args)  # fmt: skip
+    assert r.returncode == 0, r.stderr
+    out = json.loads(r.stdout)
+    return out["ids"], out["timings"]["passes"]
+
+
+@pytest.mark.parametrize("style", ["fast-dllm-v2", "causal"])
+def test_answers_to_prompts_are_those_of_wf_run(model, tmp_path, style):
+    prompts = ["Hello", "What is the capital of France?", "Tell me of the war against the Volsces"]
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(prompts) + "\n\n")
+    found = decodes(model, "--prompts", file, "-n", 40, "--decode", "greedy,adaptive,ar,verify", "--threshold", "0.9",
+                    "--diffusion-style", style)  # fmt: skip
+    assert list(found) == ["text40/greedy", "text40/adaptive@0.9", "text40", "text40/verify"]
+    ar = [answer(model, p, "--decode", "ar") for p in prompts]
+    for name, r in found.items():
+        extra = ["--decode", r["decode"]]
+        if r["decode"] != "ar":
+            extra += ["--diffusion-style", style]
+        if r["decode"] == "adaptive":
+            extra += ["--threshold", 0.9]
+        answers = [answer(model, p, *extra) for p in prompts]
+        assert r["prompts"] == 3 and r["generated"] == sum(len(ids) for ids, _ in answers), name
+        if r["decode"] != "verify":  # whose number of drafts depends on what passes cost at that time
+            over_prompts = 3 if r["decode"] == "ar" else 0  # where the prompt has its own passes, wf-run leaves them out
+            assert r["passes"] == sum(passes for _, passes in answers) + over_prompts, name
+        shares = []
+        for (ids, _), (of_ar, _) in zip(answers, ar):
+            common = next((i for i, (a, b) in enumerate(zip(ids, of_ar)) if a != b), min(len(ids), len(of_ar)))
+            shares.append(common / len(of_ar))
+        same = sum(a[0] == b[0] for a, b in zip(answers, ar))
+        assert r["agreement"] == {"same": same, "in_common": pytest.approx(statistics.mean(shares))}, name
+    assert found["text40/verify"]["agreement"] == {"same": 3, "in_common": 1}
+    assert found["text40"]["agreement"] == {"same": 3, "in_common": 1}
+
+
+def test_single_passes_are_timed_with_each_use_of_the_head(model):
+    out = bench(model, "-p", 0, "-n", 0, "-t", "1,2", "-r", 3, "--pass-rows", "4,1,64")
+    assert out["results"] == []
+    heads = ("none", "choice", "logits")
+    assert [(p["threads"], p["rows"], p["head"]) for p in out["passes"]] == [
+        (t, n, h) for t in (1, 2) for n in (4, 1, 64) for h in heads
+    ]
+    first = {(p["threads"], p["head"]): p["samples_ms"] for p in out["passes"] if p["rows"] == 4}
+    for p in out["passes"]:
+        assert len(p["samples_ms"]) == 3 and all(ms > 0 for ms in p["samples_ms"])
+        assert p["median_ms"] == statistics.median(p["samples_ms"])
+        ratios = [a / b for a, b in zip(p["samples_ms"], first[p["threads"], p["head"]])]
+        assert p["to_first"] == pytest.approx(statistics.median(ratios))
+
+
+def test_modes_and_passes_have_tables_of_their_own(model):
+    r = run("wf-bench", "-m", model, "-p", 8, "-n", 4, "-t", 1, "-r", 1, "--decode", "ar,greedy,verify", "--pass-rows",
+            "1,8", *SMALL)  # fmt: skip
+    assert r.returncode == 0 and r.stderr == ""
+    tables = [t.splitlines() for t in r.stdout.split("\n\n")]
+    first_cells = [[line.split("  ")[0] for line in t] for t in tables]
+    assert first_cells[2:] == [["test", "pp8", "tg4"], ["decoding", "tg4", "tg4/greedy", "tg4/verify"],
+                               ["pass over", "1 row", "8 rows"]]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "args, code, message",
     [
+        (["--decode", "ar,fast"], 2, "--decode: 'fast' is none of ar, greedy, iterative, adaptive and verify"),
+        (["--decode", "auto"], 2, "--decode: 'auto' is none of"),
+        (["--decode", "ar,"], 2, "--decode: '' is none of"),
+        (["--decode", "ar,ar"], 2, "--decode: ar is there twice"),
+        (["--decode", "iterative", "--threshold", "0.5,1.5"], 2, "--threshold: '0.5,1.5' is not a list of numbers from 0"),
+        (["--decode", "iterative", "--threshold", "0.5,0.50"], 2, "--threshold: 0.5 is there twice"),
+        (["--decode", "greedy,verify", "--threshold", "0.5"], 2, "--threshold needs --decode iterative or adaptive"),
+        (["--decode", "greedy", "--block-size", "0"], 2, "--block-size"),
+        (["--block-size", "16"], 1, "block_size is a setting of block diffusion, and the decode mode is ar"),
+        (["--decode", "ar,greedy", "--mask-token-id", "2048"], 1, "mask_token_id = 2048, expected 0 to 2047"),
+        (["--decode", "greedy", "--block-size", "24"], 1, "block_size = 24, expected a divisor of the context"),
+        (["--pass-rows", "0"], 2, "--pass-rows: '0' is not a list of numbers from 1"),
+        (["--pass-rows", "513"], 1, "--pass-rows is 513 tokens, the model's context holds 512"),
+        (["--prompts", "none.txt"], 1, "none.txt"),
+        (["--prompts", "/dev/null"], 1, "there is no line with a prompt"),
+        (["--prompts", "x", "--batch", "2"], 2, "--batch"),
+        (["--prompts", "x", "--depth", "2"], 2, "--depth"),
         (["-t", "0"], 2, "--threads: '0' is not a list of numbers from 1 to 1024"),
         (["-t", "1,,2"], 2, "--threads: '1,,2'"),
         (["-t", "2,2"], 2, "--threads: 2 is there twice"),
@@ -165,7 +287,8 @@ def test_ctrl_c_ends_it_without_half_a_result(model, flags):
 
 def test_help_names_the_defaults():
     text = run("wf-bench", "--help").stdout
-    for flag in ("--prompt", "--predict", "--threads", "--depth", "--batch", "--repetitions", "--warmup", "--isa"):
+    for flag in ("--prompt", "--predict", "--threads", "--depth", "--batch", "--repetitions", "--warmup", "--isa",
+                 "--decode", "--threshold", "--prompts", "--pass-rows", "--block-size", "--mask-token-id"):  # fmt: skip
         assert flag in text
     assert "=512" in text and "=128" in text and "default: physical cores" in text
 

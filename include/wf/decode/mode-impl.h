@@ -28,7 +28,9 @@ inline Status RefuseDiffusionOptions(const DecodeOptions& o) {
                       : o.mask_token     ? "mask_token_id"
                                          : nullptr;
   if (given == nullptr) return OkStatus();
-  return InvalidArgument(std::string(given) + " is a setting of block diffusion, and the decode mode is ar");
+  const std::string setting = std::string(given) + " is a setting of block diffusion, and ";
+  if (o.mode == DecodeMode::kAr) return InvalidArgument(setting + "the decode mode is ar");
+  return Unsupported(setting + "the model has no mask token or names no diffusion style");
 }
 
 }  // namespace detail

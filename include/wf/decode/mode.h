@@ -68,7 +68,8 @@ struct DecodeSettings {
 };
 
 // `ctx`: tokens of the context. kInvalidArgument names the option, its value and what was expected (options of block
-// diffusion with mode ar are errors); kUnsupported if the mode needs a mask token and there is none.
+// diffusion with mode ar are errors); kUnsupported if the mode, or a setting given without one, needs a mask token or
+// a style and the model has none.
 Result<DecodeSettings> ResolveDecode(const DecodeOptions& options, const Model& model, int64_t ctx);
 
 }  // namespace wf

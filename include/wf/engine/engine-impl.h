@@ -7,7 +7,6 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <deque>
 #include <mutex>
 #include <new>
@@ -20,6 +19,8 @@
 #include "wf/cache/kv_pool.h"
 #include "wf/cache/prefix_cache.h"
 #include "wf/engine/engine.h"
+#include "wf/engine/joint_pass.h"
+#include "wf/engine/pass_timer.h"
 #include "wf/engine/sequence.h"
 #include "wf/model/cost.h"
 #include "wf/model/fast_head.h"
@@ -29,7 +30,6 @@ namespace wf {
 
 struct Engine::Impl {
   using Clock = std::chrono::steady_clock;
-  static constexpr size_t kDraftBlocks = kMaxDiffusionBlock / kKvBlock + 1;  // of a draft pass that begins within one
 
   Impl(std::shared_ptr<const Model> m, const EngineOptions& o, std::unique_ptr<Transformer> t, KvPool p, KvPool d)
       : model(std::move(m)),
@@ -208,13 +208,8 @@ struct Engine::Impl {
   // One pass over the weights: every sequence that decodes, then prefill chunks, oldest first, up to prefill_chunk
   // rows. True if it gave a token.
   bool Step() {
-    std::vector<SequenceRows> rows;
-    std::vector<Sequence*> owners;
-    std::vector<std::vector<uint8_t*>> draft_blocks(running.size());  // the vector keeps its place
-    std::vector<int32_t> borrowed;
+    JointPass joint(transformer.get(), &drafts, model->config().vocab, &logits);
     size_t budget = static_cast<size_t>(options.prefill_chunk);
-    size_t wanted = 0, drafting = 0;
-    const size_t vocab = model->config().vocab;
     for (const bool decoding : {true, false}) {
       for (const auto& s : running) {
         if (s->ended() || s->Decoding() != decoding || (!decoding && budget == 0)) continue;
@@ -222,40 +217,12 @@ struct Engine::Impl {
         if (decoding && !std::exchange(s->prefix_kept, true)) KeepPrefix(*s);  // others may begin like it
         if (s->settings().mode == DecodeMode::kVerify) MeasureCosts();
         if (!s->Plan(budget, costs)) continue;
-        const Pass& p = s->pass;
-        if (!decoding) budget -= std::min(p.tokens.size(), budget);
-        if (!Reserve(*s, p.first + p.tokens.size())) continue;
-        uint8_t* const* blocks = s->pointers.data();
-        if (p.draft) {
-          std::vector<uint8_t*>& d = draft_blocks[drafting++];
-          if (!Borrow(*s, &d, &borrowed)) continue;
-          blocks = d.data();
-        }
-        rows.push_back({.tokens = p.tokens.data(),
-                        .count = p.tokens.size(),
-                        .first = p.first,
-                        .blocks = blocks,
-                        .attention_block = p.attention_block,
-                        .keys = p.keys,
-                        .logits_from = p.tokens.size(),
-                        .logits_rows = p.rows});
-        if (!p.rows.empty()) {
-          rows.back().query = s->Query(vocab);
-          rows.back().candidates = s->candidates.data();
-          wanted += p.rows.size();
-        }
-        owners.push_back(s.get());
+        const size_t n = s->pass.tokens.size();
+        if (!decoding) budget -= std::min(n, budget);
+        if (Reserve(*s, s->pass.first + n)) joint.Add(s.get());
       }
     }
-    logits.resize(wanted * vocab);
-    transformer->Forward(rows, logits.data());
-    float* at = logits.data();
-    for (Sequence* s : owners) {
-      const size_t n = s->pass.rows.size();
-      s->Take(at, vocab, *transformer);
-      at += n * vocab;
-    }
-    for (const int32_t b : borrowed) drafts.Release(b);
+    joint.Run();
     {
       const HeadStats head = transformer->head_stats();
       std::lock_guard lock(mutex);
@@ -271,54 +238,15 @@ struct Engine::Impl {
       it = running.erase(it);
       Retire(*s);
     }
-    return wanted != 0;
+    return joint.logits_rows() != 0;
   }
 
-  // K/V blocks for a draft pass: those that it writes are replaced by others, which hold what it does not write.
-  bool Borrow(Sequence& s, std::vector<uint8_t*>* blocks, std::vector<int32_t>* borrowed) {
-    *blocks = s.pointers;
-    const size_t begin = s.pass.first / kKvBlock;
-    for (size_t i = begin; i < blocks->size(); ++i) {
-      const int32_t b = drafts.Acquire();
-      if (b < 0) {
-        s.End(FinishReason::kError, StopType::kNone, InternalError("no free KV block for a draft"));
-        return false;
-      }
-      borrowed->push_back(b);
-      if (i == begin && s.pass.first % kKvBlock != 0) {
-        std::memcpy(drafts.Data(b), (*blocks)[i], pool.shape().BlockBytes());
-      }
-      (*blocks)[i] = drafts.Data(b);
-    }
-    return true;
-  }
-
-  // Once, before the first choice that depends on it. The best of some rounds, after one for memory to be touched:
-  // other work on the machine only ever adds.
+  // Once, before the first choice that depends on it, and with the head as later passes have it.
   void MeasureCosts() {
     if (!costs.empty()) return;
-    constexpr size_t kSizes[] = {1, 2, 4, 8, 16, 32};
-    static_assert(kSizes[std::size(kSizes) - 1] <= kKvBlock);
+    while (!prepared) Prepare(50);
     const int32_t b = drafts.Acquire();
-    uint8_t* block = drafts.Data(b);
-    const std::vector<int32_t> tokens(kKvBlock, 0);
-    std::vector<float> row(kKvBlock * model->config().vocab);
-    std::vector<std::vector<Candidate>> answers(kKvBlock);
-    const HeadQuery query;
-    for (const size_t n : kSizes) {
-      double best = 0, spent = 0;
-      for (int round = 0; round < 6 && (round < 2 || spent < 60); ++round) {
-        for (std::vector<Candidate>& a : answers) a.clear();
-        const SequenceRows rows{
-            .tokens = tokens.data(), .count = n, .blocks = &block, .query = &query, .candidates = answers.data()};
-        const auto start = Clock::now();
-        transformer->Forward({&rows, 1}, row.data());
-        const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-        spent += ms;
-        if (round == 1 || (round > 1 && ms < best)) best = ms;
-      }
-      costs.Add(n, best);
-    }
+    costs = MeasurePassCosts(transformer.get(), model->config().vocab, drafts.Data(b));
     drafts.Release(b);
     std::lock_guard lock(mutex);
     counters.pass_costs = costs;
@@ -396,7 +324,7 @@ WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<c
   WF_ASSIGN(std::unique_ptr<Transformer> t, Transformer::Create(model, o.threads, o.kv_type, o.isa, o.head));
   const size_t per_sequence = (static_cast<size_t>(o.ctx) + kKvBlock - 1) / kKvBlock;
   WF_ASSIGN(KvPool pool, KvPool::Create(t->kv_shape(), per_sequence * static_cast<size_t>(o.max_running)));
-  WF_ASSIGN(KvPool drafts, KvPool::Create(t->kv_shape(), Impl::kDraftBlocks * static_cast<size_t>(o.max_running)));
+  WF_ASSIGN(KvPool drafts, KvPool::Create(t->kv_shape(), JointPass::kDraftBlocks * static_cast<size_t>(o.max_running)));
   auto impl = std::make_unique<Impl>(std::move(model), o, std::move(t), std::move(pool), std::move(drafts));
   impl->counters.head = impl->transformer->head_stats();
   const Linear& head = impl->model->weights().head;
