@@ -28,9 +28,9 @@ class Settings:
 
 @dataclasses.dataclass
 class Decoded:
-    """nearest_to_threshold: the smallest |confidence - threshold| that was met. margin: by how much logits would have to
-    move at least for another decision: between the two best tokens of a committed position, of a confidence from the
-    threshold (in log odds), between the two most probable positions where it matters. ties, router_gap: see
+    """nearest_to_threshold: the smallest |confidence - threshold| that was met. margin: by how much logits would have
+    to move at least for another decision: between the two best tokens of a committed position, of a confidence from
+    the threshold (in log odds), between the two most probable positions where it matters. tie, router_gap: see
     Reference.forward; the least of all rows. short_passes: those over a sub-block's rows only."""
 
     ids: list

@@ -289,11 +289,11 @@ class Reference:
         return out
 
     def forward(self, ids, positions, memory, visible):
-        """Logits of the tokens `ids` at `positions`, tokens x vocabulary. Their K and V go into `memory` first; then row
-        r attends to the positions p of the memory where visible[r, p]. Leaves for each token in self.ties how near its
-        activations came to the middle between two integers, where any other order of operations may round to the other
-        one; and in self.router_gaps by how much the router preferred the last expert that it chose to the first that it
-        did not."""
+        """Logits of the tokens `ids` at `positions`, tokens x vocabulary. Their K and V go into `memory` first; then
+        row r attends to the positions p of the memory where visible[r, p]. Leaves for each token in self.ties how near
+        its activations came to the middle between two integers, where any other order of operations may round to the
+        other one; and in self.router_gaps by how much the router preferred the last expert that it chose to the first
+        that it did not."""
         t, n, positions = self.tensors, len(ids), np.asarray(positions)
         self.ties, self.router_gaps = np.full(n, 0.5), np.full(n, np.inf)
         x = self.embedding.astype(self.dtype)[np.asarray(ids)]

@@ -156,7 +156,8 @@ def test_the_mask_is_never_chosen_and_ties_go_to_the_lowest_id(tmp_path, mode):
     norm = g.tensors[b"output_norm.weight"]
     norm.data = bytes(len(norm.data))
     g.write(toy.file)
-    for mask, want in ((2047, 0), (0, 1)):
+    # verify gives the text of ar, for which no token but the model's own mask is special.
+    for mask, want in ((2047, 0), (0, 0 if mode == "verify" else 1)):
         more = [] if mode == "ar" else ["--mask-token-id", mask]
         if mode == "ar" and mask != 2047:
             continue
@@ -175,7 +176,8 @@ def test_end_tokens_stop_strings_and_plain_output(bard, mode):
     stopped = generate(bard, hello, 64, "--decode", mode, "--stop", r["text"][begin : begin + 5])
     assert stopped["finish_reason"] == "stop"
     assert stopped["text"] == r["text"][: r["text"].index(r["text"][begin : begin + 5])]
-    plain = succeed("wf-run", "-m", bard, "--ids", join(hello), "-n", 64, "--temp", 0, "--kv-type", "f32", "--decode", mode)
+    plain = succeed("wf-run", "-m", bard, "--ids", join(hello), "-n", 64, "--temp", 0, "--kv-type", "f32", "--decode",
+                    mode)  # fmt: skip
     assert plain.stdout.strip() == r["text"].strip()
 
 

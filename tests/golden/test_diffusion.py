@@ -123,9 +123,9 @@ def test_the_oracle(form):
 
 # --- random models of every architecture ------------------------------------------------------------------------
 
-# Where activations stay floats, float32 moves a logit by some 1e-5, and a router's score by less. Where they are rounded
-# to 8 bits, one of them that rounds the other way moves those of its row by some hundredths, at times by some tenths
-# (test_toys.py).
+# Where activations stay floats, float32 moves a logit by some 1e-5, and a router's score by less. Where they are
+# rounded to 8 bits, one of them that rounds the other way moves those of its row by some hundredths, at times by some
+# tenths (test_toys.py).
 FLOATS, ROUNDED = 3e-4, 0.3
 ROUTER = 1e-5
 
@@ -234,7 +234,7 @@ def test_the_oracles_texts_and_passes(toys, name, style):
     toy = toys(name)
     agreed = [toy.agrees(toy.prompt(c.prompt), c.tokens, c.settings) for c in cases(style)]
     unclear = agreed.count(None)
-    print(f"{name} {style}: {len(agreed) - unclear} of {len(agreed)} texts and passes are the oracle's, the rest unclear")
+    print(f"{name} {style}: {len(agreed) - unclear} of {len(agreed)} as the oracle, the rest unclear")
     # A text of 30 tokens has 30 decisions and more, of which a model with rounded activations leaves some unclear.
     assert unclear <= len(agreed) * (0.5 if toy.rounded else 0.1)
 
@@ -244,8 +244,9 @@ def test_settings_change_texts(toys):
     toy = toys("qwen3-plain")
     base = {"mode": "iterative", "threshold": 0.9}
     seen = {}
-    for more in ({}, {"mode": "adaptive"}, {"mode": "greedy"}, {"threshold": 0.3}, {"block": 16}, {"sub_block": 32},
-                 {"max_passes": 1}, {"block_cache": True}, {"style": "causal"}, {"mask": 99}, {"mode": "ar"}):  # fmt: skip
+    changes = [{}, {"mode": "adaptive"}, {"mode": "greedy"}, {"threshold": 0.3}, {"block": 16}, {"sub_block": 32},
+               {"max_passes": 1}, {"block_cache": True}, {"style": "causal"}, {"mask": 99}, {"mode": "ar"}]  # fmt: skip
+    for more in changes:
         r = decode(toy.oracle, toy.prompt(20), 40, ends=(), **{**base, **more})
         assert len(r.ids) == 40
         assert tuple(r.ids) not in seen, f"{more} and {seen[tuple(r.ids)]}"
