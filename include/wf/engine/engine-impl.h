@@ -215,7 +215,7 @@ struct Engine::Impl {
         if (s->ended() || s->Decoding() != decoding || (!decoding && budget == 0)) continue;
         if (!std::exchange(s->prefix_sought, true)) FindPrefix(*s);
         if (decoding && !std::exchange(s->prefix_kept, true)) KeepPrefix(*s);  // others may begin like it
-        if (s->settings().mode == DecodeMode::kVerify) MeasureCosts();
+        if (s->settings().mode == DecodeMode::kVerify && !s->settings().drafts) MeasureCosts();
         if (!s->Plan(budget, costs)) continue;
         const size_t n = s->pass.tokens.size();
         if (!decoding) budget -= std::min(n, budget);
