@@ -153,7 +153,9 @@ class ChatFormat : public Format {
       token["top_logprobs"] = std::move(top);
       content.push_back(std::move(token));
     }
-    return json::object{{"content", std::move(content)}, {"refusal", nullptr}};
+    json::object o{{"content", std::move(content)}, {"refusal", nullptr}};
+    FlagLogprobs(g, &o);
+    return o;
   }
 };
 
@@ -162,6 +164,10 @@ class ChatFormat : public Format {
 const char* FinishName(FinishReason r) noexcept { return r == FinishReason::kStop ? "stop" : "length"; }
 
 double JsonLogprob(float logprob) noexcept { return std::isfinite(logprob) ? static_cast<double>(logprob) : -9999.0; }
+
+void FlagLogprobs(const Generation& g, json::object* o) {
+  if (g.decode().diffusion()) (*o)["logprobs_kind"] = "dlm";
+}
 
 json::object TokenJson(const Model& model, int32_t id, float logprob, bool with_id) {
   const std::string piece = model.tokenizer().Piece(id);

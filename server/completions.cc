@@ -125,10 +125,12 @@ class CompletionsFormat : public Format {
       offsets.push_back(*offset);
       *offset += CodePoints(piece);
     }
-    return json::object{{"tokens", std::move(tokens)},
-                        {"token_logprobs", std::move(logprobs)},
-                        {"top_logprobs", std::move(top)},
-                        {"text_offset", std::move(offsets)}};
+    json::object o{{"tokens", std::move(tokens)},
+                   {"token_logprobs", std::move(logprobs)},
+                   {"top_logprobs", std::move(top)},
+                   {"text_offset", std::move(offsets)}};
+    FlagLogprobs(g, &o);
+    return o;
   }
 
   std::vector<int64_t> offsets_;  // by choice, of a stream

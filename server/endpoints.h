@@ -29,6 +29,8 @@ ApiError ReadIds(const json::array& a, int32_t vocab, std::string_view param, st
 const char* FinishName(FinishReason r) noexcept;
 // {"token", "logprob", "bytes"}, with "id" first if asked for.
 json::object TokenJson(const Model& model, int32_t id, float logprob, bool with_id);
+// Marks logprobs of block diffusion, which are confidences: of tokens when they were committed.
+void FlagLogprobs(const Generation& g, json::object* o);
 // A logprob as JSON can hold it: minus infinity becomes -9999.
 double JsonLogprob(float logprob) noexcept;
 

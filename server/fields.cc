@@ -216,21 +216,12 @@ ApiError ToolChoice(State&, const Field& f, const json::value& v) {
   return v.get_string() == "required" ? NoFunction(f) : OutOfRange(f.name, "none, auto, required or an object");
 }
 
-ApiError DecodeMode(State&, const Field& f, const json::value& v) {
+ApiError Mode(State& s, const Field& f, const json::value& v) {
   if (!v.is_string()) return WrongType(f.name, "a string");
-  if (v.get_string() == "ar") return {};
-  for (const std::string_view mode : {"greedy", "iterative", "adaptive", "verify"}) {
-    if (v.get_string() == mode) return NoFunction(f);
-  }
-  return OutOfRange(f.name, "ar, greedy, iterative, adaptive or verify");
-}
-
-// Settings of block diffusion: of no meaning without it.
-ApiError DiffusionNumber(State&, const Field& f, const json::value& v) {
-  if (!v.is_number()) return WrongType(f.name, "a number");
-  const double d = v.to_number<double>();
-  if (!(d >= f.lo && d <= f.hi)) return OutOfRange(f.name, Range(f, "a number"));
-  return NoFunction(f);
+  const auto mode = DecodeModeFromName(v.get_string());
+  if (!mode || *mode == DecodeMode::kAuto) return OutOfRange(f.name, "ar, greedy, iterative, adaptive or verify");
+  s.p.request.decode.mode = *mode;
+  return {};
 }
 
 ApiError UseTools(State&, const Field& f, const json::value&) {
@@ -428,12 +419,36 @@ const Field kFields[] = {
      .read = Bool,
      .set_bool = [](State& s, bool v) { s.p.add_generation_prompt = v; }},
     {.name = "continue_final_message", .where = kChat, .read = NeutralBool},
-    // -- decode modes
-    {.name = "decode_mode", .read = DecodeMode},
-    {.name = "threshold", .read = DiffusionNumber, .lo = 0, .hi = 1},
-    {.name = "block_size", .read = DiffusionNumber, .lo = 1, .hi = 256},
-    {.name = "small_block_size", .read = DiffusionNumber, .lo = 1, .hi = 256},
-    {.name = "max_block_iterations", .read = DiffusionNumber, .lo = 1, .hi = kNoLimit},
+    // -- decode modes: what the model and the other settings allow is the engine's to say
+    {.name = "decode_mode", .read = Mode, .engine = "decode mode"},
+    {.name = "threshold",
+     .read = Float,
+     .lo = 0,
+     .hi = 1,
+     .set_float = [](State& s, float v) { s.p.request.decode.threshold = v; }},
+    {.name = "block_size",
+     .read = Int,
+     .lo = 1,
+     .hi = static_cast<double>(kMaxDiffusionBlock),
+     .set_int = [](State& s, int64_t v) { s.p.request.decode.block_size = v; }},
+    {.name = "small_block_size",
+     .read = Int,
+     .lo = 1,
+     .hi = static_cast<double>(kMaxDiffusionBlock),
+     .engine = "sub_block_size",
+     .set_int = [](State& s, int64_t v) { s.p.request.decode.sub_block_size = v; }},
+    {.name = "max_block_iterations",
+     .read = Int,
+     .lo = 1,
+     .hi = kNoLimit,
+     .engine = "max_passes",
+     .set_int = [](State& s, int64_t v) { s.p.request.decode.max_passes = v; }},
+    {.name = "block_cache", .read = Bool, .set_bool = [](State& s, bool v) { s.p.request.decode.block_cache = v; }},
+    {.name = "mask_token_id",
+     .read = Int,
+     .lo = 0,
+     .hi = kMaxInt32,
+     .set_int = [](State& s, int64_t v) { s.p.request.decode.mask_token = v; }},
     // -- hints: answers are the same with and without a prefix cache, in any slot
     {.name = "cache_prompt", .read = Bool},
     {.name = "cache_salt", .read = String},

@@ -30,10 +30,11 @@ using Reader = ApiError (*)(State&, const Field&, const json::value&);
 struct Field {
   std::string_view name;
   unsigned where = kAll;
-  Reader read = nullptr;  // nullptr: known and ignored
-  double lo = 0, hi = 0;  // of numbers
-  bool open = false;      // lo itself is out of range
-  double neutral = 0;     // of numbers without function
+  Reader read = nullptr;         // nullptr: known and ignored
+  double lo = 0, hi = 0;         // of numbers
+  bool open = false;             // lo itself is out of range
+  double neutral = 0;            // of numbers without function
+  std::string_view engine = {};  // how messages of the engine call it, if not by its name
   void (*set_int)(State&, int64_t) = nullptr;
   void (*set_float)(State&, float) = nullptr;
   void (*set_bool)(State&, bool) = nullptr;

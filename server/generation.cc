@@ -16,24 +16,6 @@ constexpr int64_t kRetryMs = 20;
 
 double PerSecond(double n, double ms) { return ms > 0 ? n * 1000 / ms : 0; }
 
-json::object ToJson(const Timings& t) {
-  const int64_t prompt_n = t.prompt_tokens - t.cached_tokens;
-  // The first token belongs to prompt_ms, so rates count the intervals after it.
-  const auto after_first = static_cast<double>(std::max<int64_t>(t.generated_tokens - 1, 0));
-  const auto computed = static_cast<double>(prompt_n);
-  return {{"cache_n", t.cached_tokens},
-          {"prompt_n", prompt_n},
-          {"prompt_ms", t.prompt_ms},
-          {"prompt_per_token_ms", prompt_n > 0 ? t.prompt_ms / computed : 0.0},
-          {"prompt_per_second", PerSecond(computed, t.prompt_ms)},
-          {"predicted_n", t.generated_tokens},
-          {"predicted_ms", t.predicted_ms},
-          {"predicted_per_token_ms", after_first > 0 ? t.predicted_ms / after_first : 0.0},
-          {"predicted_per_second", PerSecond(after_first, t.predicted_ms)},
-          {"queue_ms", t.queue_ms},
-          {"seed", t.seed}};
-}
-
 }  // namespace
 
 void AppendSse(const json::value& v, std::string* out) {
@@ -71,10 +53,12 @@ void Generation::Start() {
     if (ok.ok()) continue;
     over_ = true;
     const bool too_long = ok.code() == ErrorCode::kLimit && static_cast<int64_t>(p.ids.size()) + 1 > n_ctx();
-    const ApiError e = too_long ? ContextExceeded(static_cast<int64_t>(p.ids.size()), n_ctx()) : FromStatus(ok);
+    const ApiError e = too_long ? ContextExceeded(static_cast<int64_t>(p.ids.size()), n_ctx()) : FromCheck(ok);
     return responder_->Send(ErrorResponse(e, format_->style()));
   }
   params_.request.prompt.clear();
+  auto decode = ResolveDecode(OverDefaults(params_.request.decode, engine_.options().decode), model(), n_ctx());
+  if (decode.ok()) decode_ = *decode;  // it is, after the checks
   // Weak: the engine's sinks own this object while something runs, the session must not.
   const std::weak_ptr<Generation> weak = weak_from_this();
   responder_->OnGone([weak] {
@@ -157,6 +141,7 @@ void Generation::OnEvent(size_t i, Event&& e) {
   Choice& c = choices_[i];
   if (e.finished) {
     c.done = true;
+    c.end.timings = e.timings;
     --running_;
   }
   if (over_) return;
@@ -167,7 +152,10 @@ void Generation::OnEvent(size_t i, Event&& e) {
   if (e.finished && e.timed_out && c.ids.empty() && e.ids.empty()) {
     return Fail(FromStatus(Status(ErrorCode::kDeadline, "the time limit passed before the first token")));
   }
-  if (c.ids.empty() && !e.ids.empty()) c.first_ms = Now();
+  if (c.ids.empty() && !e.ids.empty()) {
+    c.first_ms = Now();
+    c.first_tokens = static_cast<int64_t>(e.ids.size());
+  }
   c.text += e.text;
   c.ids.insert(c.ids.end(), e.ids.begin(), e.ids.end());
   c.logprobs.insert(c.logprobs.end(), e.logprobs.begin(), e.logprobs.end());
@@ -218,13 +206,40 @@ Timings Generation::TimingsOf(const Choice& c) const {
   Timings t;  // so far, by this side's clock
   t.prompt_tokens = static_cast<int64_t>(prompts_[c.prompt].ids.size());
   t.generated_tokens = static_cast<int64_t>(c.ids.size());
+  t.first_tokens = c.first_tokens;
   t.prompt_ms = c.first_ms;
   t.predicted_ms = c.ids.empty() ? 0 : Now() - c.first_ms;
   t.seed = params_.request.sampling.seed;
   return t;
 }
 
-json::object Generation::TimingsJson(const Choice& c) const { return ToJson(TimingsOf(c)); }
+json::object Generation::ToJson(const Timings& t, bool ended) const {
+  const int64_t prompt_n = t.prompt_tokens - t.cached_tokens;
+  // What came with the first token belongs to prompt_ms, so rates count what came after it.
+  const auto after_first = static_cast<double>(t.generated_tokens - t.first_tokens);
+  const auto computed = static_cast<double>(prompt_n);
+  json::object o{{"cache_n", t.cached_tokens},
+                 {"prompt_n", prompt_n},
+                 {"prompt_ms", t.prompt_ms},
+                 {"prompt_per_token_ms", prompt_n > 0 ? t.prompt_ms / computed : 0.0},
+                 {"prompt_per_second", PerSecond(computed, t.prompt_ms)},
+                 {"predicted_n", t.generated_tokens},
+                 {"predicted_ms", t.predicted_ms},
+                 {"predicted_per_token_ms", after_first > 0 ? t.predicted_ms / after_first : 0.0},
+                 {"predicted_per_second", PerSecond(after_first, t.predicted_ms)},
+                 {"queue_ms", t.queue_ms},
+                 {"seed", t.seed}};
+  if (!ended) return o;  // only the last event tells passes
+  o["passes"] = t.passes;
+  o["tokens_per_pass"] = t.passes > 0 ? static_cast<double>(t.generated_tokens) / static_cast<double>(t.passes) : 0.0;
+  if (decode_.mode == DecodeMode::kVerify) {
+    o["draft_n"] = t.drafted;
+    o["draft_n_accepted"] = t.accepted;
+  }
+  return o;
+}
+
+json::object Generation::TimingsJson(const Choice& c) const { return ToJson(TimingsOf(c), c.done); }
 
 json::object Generation::TimingsJson() const {
   Timings sum = TimingsOf(choices_.front());
@@ -233,25 +248,40 @@ json::object Generation::TimingsJson() const {
     sum.prompt_tokens += t.prompt_tokens;
     sum.cached_tokens += t.cached_tokens;
     sum.generated_tokens += t.generated_tokens;
+    sum.first_tokens += t.first_tokens;
+    sum.passes += t.passes;
+    sum.drafted += t.drafted;
+    sum.accepted += t.accepted;
     sum.prompt_ms = std::max(sum.prompt_ms, t.prompt_ms);
     sum.predicted_ms = std::max(sum.predicted_ms, t.predicted_ms);
     sum.queue_ms = std::max(sum.queue_ms, t.queue_ms);
   }
-  return ToJson(sum);
+  return ToJson(sum, finished_ == choices_.size());
 }
 
 json::object Generation::Usage() const {
-  int64_t prompt = 0, cached = 0, completion = 0;
+  int64_t prompt = 0, cached = 0, completion = 0, passes = 0, drafted = 0, accepted = 0;
   for (const Choice& c : choices_) {
     completion += c.done ? c.end.timings.generated_tokens : static_cast<int64_t>(c.ids.size());
+    passes += c.end.timings.passes;
+    drafted += c.end.timings.drafted;
+    accepted += c.end.timings.accepted;
     if (c.index % params_.n != 0) continue;  // a prompt counts once, however many choices it has
     prompt += static_cast<int64_t>(prompts_[c.prompt].ids.size());
     if (c.done) cached += c.end.timings.cached_tokens;
   }
-  return {{"prompt_tokens", prompt},
-          {"completion_tokens", completion},
-          {"total_tokens", prompt + completion},
-          {"prompt_tokens_details", json::object{{"cached_tokens", cached}}}};
+  json::object usage{{"prompt_tokens", prompt},
+                     {"completion_tokens", completion},
+                     {"total_tokens", prompt + completion},
+                     {"prompt_tokens_details", json::object{{"cached_tokens", cached}}}};
+  if (finished_ != choices_.size()) return usage;
+  json::object details{{"passes", passes}};
+  if (decode_.mode == DecodeMode::kVerify) {  // OpenAI's names for a prediction that the answer is compared with
+    details["accepted_prediction_tokens"] = accepted;
+    details["rejected_prediction_tokens"] = drafted - accepted;
+  }
+  usage["completion_tokens_details"] = std::move(details);
+  return usage;
 }
 
 }  // namespace wf::server

@@ -32,8 +32,9 @@ struct Choice {
   std::string text;
   std::vector<int32_t> ids;
   std::vector<TokenLogprob> logprobs;
-  Event end;            // the last event, when done
-  double first_ms = 0;  // when its first token came, since submission
+  Event end;                 // the last event, when done
+  double first_ms = 0;       // when its first token came, since submission
+  int64_t first_tokens = 0;  // what came with it
 };
 
 class Generation;
@@ -75,8 +76,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const std::string& hex_id() const noexcept { return hex_id_; }
   int64_t created() const noexcept { return created_; }
   int64_t n_ctx() const noexcept { return engine_.options().ctx; }
+  const DecodeSettings& decode() const noexcept { return decode_; }  // of its sequences
 
-  // Sums over what is generated so far.
+  // Sums over what is generated so far; passes, and drafts of mode verify, only when all has ended.
   json::object Usage() const;
   // Of all sequences together: tokens are summed, times are the longest.
   json::object TimingsJson() const;
@@ -92,11 +94,13 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void CancelAll();
   void Complete();
   Timings TimingsOf(const Choice& c) const;
+  json::object ToJson(const Timings& t, bool ended) const;
   double Now() const;
 
   Engine& engine_;
   GenerationLimits limits_;
   GenParams params_;
+  DecodeSettings decode_;
   std::vector<Prompt> prompts_;
   std::vector<Choice> choices_;
   std::unique_ptr<Format> format_;

@@ -56,9 +56,10 @@ int ParseFlags(int argc, char** argv, Flags* f) {
   app.add_option("-t,--threads", f->engine.threads, "threads that compute; 0: one for each physical core")
       ->check(CLI::Range(0, 1024));
   app.add_option("--kv-type", f->kv_type, "numbers in the KV cache")->check(CLI::IsMember({"f16", "f32", "i8"}));
-  app.add_option("--head", f->head,
-                 "choice of tokens: auto keeps a 6-bit copy of a large output head and reads the head itself only where "
-                 "the copy cannot rule a token out, full reads all of it; same tokens either way")
+  app.add_option(
+         "--head", f->head,
+         "choice of tokens: auto keeps a 6-bit copy of a large output head and reads the head itself only where "
+         "the copy cannot rule a token out, full reads all of it; same tokens either way")
       ->check(CLI::IsMember({"auto", "full"}));
   app.add_flag("--force-context", f->engine.force_context, "allow a context above what the model was trained for");
   f->decode.AddTo(&app);
@@ -93,6 +94,8 @@ int ParseFlags(int argc, char** argv, Flags* f) {
     return app.exit(e) == 0 ? 0 : 2;
   }
   f->engine.decode = f->decode.Options();
+  // Mode verify needs what passes cost: the first request should not wait for it.
+  f->engine.measure_passes = f->engine.decode.mode == wf::DecodeMode::kVerify;
   return -1;
 }
 

@@ -44,8 +44,8 @@ std::string Fingerprint(const Engine& engine) {
   std::transform(format.begin(), format.end(), format.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   const auto isa = isa::Choose(~0u);
-  return std::string("wf") + WF_VERSION_STRING + "-" + (isa.ok() ? isa::Name(*isa) : "none") + "-" + format +
-         "-kv" + Name(engine.options().kv_type);
+  return std::string("wf") + WF_VERSION_STRING + "-" + (isa.ok() ? isa::Name(*isa) : "none") + "-" + format + "-kv" +
+         Name(engine.options().kv_type);
 }
 
 }  // namespace wf::server

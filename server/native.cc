@@ -43,7 +43,7 @@ class NativeFormat : public Format {
     for (const Choice& c : g.choices()) {
       json::object o = Final(g, c, c.text);
       o["tokens"] = g.params().return_token_ids ? json::value_from(c.ids) : json::value(json::array{});
-      if (g.params().request.logprobs >= 0) o["completion_probabilities"] = Probabilities(g, c.logprobs);
+      if (g.params().request.logprobs >= 0) AddProbabilities(g, c.logprobs, &o);
       results.push_back(std::move(o));
     }
     return json::serialize(list_ ? json::value(std::move(results)) : results[0]);
@@ -60,7 +60,7 @@ class NativeFormat : public Format {
                    {"id_slot", -1},
                    {"tokens_predicted", c.ids.size()},
                    {"tokens_evaluated", g.prompts()[c.prompt].ids.size()}};
-    if (!e.logprobs.empty()) o["completion_probabilities"] = Probabilities(g, e.logprobs);
+    if (!e.logprobs.empty()) AddProbabilities(g, e.logprobs, &o);
     if (g.params().timings_per_token) o["timings"] = g.TimingsJson(c);
     AppendSse(o, out);
   }
@@ -79,25 +79,35 @@ class NativeFormat : public Format {
     const SamplingParams& s = r.sampling;
     json::array bias;
     for (const auto& [id, value] : s.logit_bias) bias.push_back(json::array{id, value});
-    return {{"n_ctx", g.n_ctx()},
-            {"n_predict", r.max_tokens},
-            {"temperature", Shown(s.temperature)},
-            {"top_k", s.top_k},
-            {"top_p", Shown(s.top_p)},
-            {"min_p", Shown(s.min_p)},
-            {"typical_p", 1.0},
-            {"repeat_penalty", Shown(s.repetition_penalty)},
-            {"repeat_last_n", s.repeat_last_n},
-            {"presence_penalty", Shown(s.presence_penalty)},
-            {"frequency_penalty", Shown(s.frequency_penalty)},
-            {"seed", s.seed},
-            {"stop", json::value_from(r.stop)},
-            {"ignore_eos", r.ignore_eos},
-            {"n_probs", std::max(r.logprobs, 0)},
-            {"logit_bias", std::move(bias)},
-            {"n_keep", 0},
-            {"stream", g.params().stream},
-            {"timings_per_token", g.params().timings_per_token}};
+    json::object o{{"n_ctx", g.n_ctx()},
+                   {"n_predict", r.max_tokens},
+                   {"temperature", Shown(s.temperature)},
+                   {"top_k", s.top_k},
+                   {"top_p", Shown(s.top_p)},
+                   {"min_p", Shown(s.min_p)},
+                   {"typical_p", 1.0},
+                   {"repeat_penalty", Shown(s.repetition_penalty)},
+                   {"repeat_last_n", s.repeat_last_n},
+                   {"presence_penalty", Shown(s.presence_penalty)},
+                   {"frequency_penalty", Shown(s.frequency_penalty)},
+                   {"seed", s.seed},
+                   {"stop", json::value_from(r.stop)},
+                   {"ignore_eos", r.ignore_eos},
+                   {"n_probs", std::max(r.logprobs, 0)},
+                   {"logit_bias", std::move(bias)},
+                   {"n_keep", 0},
+                   {"stream", g.params().stream},
+                   {"timings_per_token", g.params().timings_per_token}};
+    const DecodeSettings& d = g.decode();
+    o["decode_mode"] = Name(d.mode);
+    if (d.mode == DecodeMode::kAr) return o;
+    o["threshold"] = Shown(d.threshold);
+    o["block_size"] = d.block;
+    o["small_block_size"] = d.sub_block;
+    o["max_block_iterations"] = d.max_passes;
+    o["block_cache"] = d.block_cache;
+    o["mask_token_id"] = d.mask;
+    return o;
   }
 
   static json::object Final(const Generation& g, const Choice& c, std::string_view content) {
@@ -122,7 +132,7 @@ class NativeFormat : public Format {
     return o;
   }
 
-  static json::array Probabilities(const Generation& g, const std::vector<TokenLogprob>& list) {
+  static void AddProbabilities(const Generation& g, const std::vector<TokenLogprob>& list, json::object* answer) {
     json::array out;
     for (const TokenLogprob& t : list) {
       json::object o = TokenJson(g.model(), t.id, t.logprob, true);
@@ -131,7 +141,8 @@ class NativeFormat : public Format {
       o["top_logprobs"] = std::move(top);
       out.push_back(std::move(o));
     }
-    return out;
+    (*answer)["completion_probabilities"] = std::move(out);
+    FlagLogprobs(g, answer);
   }
 
   bool list_;  // the prompt was a list of prompts: the answer is a list, too

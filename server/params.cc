@@ -60,6 +60,20 @@ ApiError CheckTogether(State& s) {
 
 }  // namespace
 
+ApiError FromCheck(const Status& status) {
+  ApiError e = FromStatus(status);
+  if (e.status != 400 && e.status != 422) return e;
+  for (const Field& f : Fields()) {
+    const std::string_view name = f.engine.empty() ? f.name : f.engine;
+    const std::string_view m = e.message;
+    if (m.substr(0, name.size()) != name || m.substr(name.size()).find_first_of(" :") != 0) continue;
+    e.message.replace(0, name.size(), f.name);
+    e.param = f.name;
+    break;
+  }
+  return e;
+}
+
 bool ReadInteger(const json::value& v, int64_t* out) {
   if (v.is_int64()) {
     *out = v.get_int64();

@@ -42,6 +42,9 @@ struct GenParams {
 // Reads every field of `body` but messages and prompt into *out. The error names the first field at fault.
 ApiError ParseParams(const json::object& body, Api api, const ParamContext& context, GenParams* out);
 
+// What the engine refused of a request (Engine::Check): names the field with which its message begins.
+ApiError FromCheck(const Status& status);
+
 // A whole number, given as an integer or as a float without fraction; false for anything else.
 bool ReadInteger(const json::value& v, int64_t* out);
 

@@ -42,6 +42,9 @@ class DecodeArgs {
                   "faster, changes the text");
     app->add_option("--mask-token-id", mask_, "Mask token of block diffusion (default: the model's)")
         ->check(CLI::NonNegativeNumber);
+    app->add_option("--drafts", drafts_,
+                    "Mode verify: tokens drafted for a pass (default: as many as pay on this machine)")
+        ->check(CLI::Range(int64_t{0}, static_cast<int64_t>(kMaxDiffusionBlock) - 1));
     app->add_option("--diffusion-style", style_,
                     "How the model was trained for block diffusion (default: what it says itself)")
         ->check(CLI::IsMember({"fast-dllm-v2", "causal"}));
@@ -58,6 +61,7 @@ class DecodeArgs {
     if (Given("--max-passes")) o.max_passes = max_passes_;
     if (Given("--block-cache")) o.block_cache = block_cache_;
     if (Given("--mask-token-id")) o.mask_token = mask_;
+    if (Given("--drafts")) o.drafts = drafts_;
     return o;
   }
 
@@ -70,7 +74,7 @@ class DecodeArgs {
   CLI::App* app_ = nullptr;
   std::string mode_ = "auto", style_;
   float threshold_ = 0;
-  int64_t block_ = 0, sub_block_ = 0, max_passes_ = 0, mask_ = 0;
+  int64_t block_ = 0, sub_block_ = 0, max_passes_ = 0, mask_ = 0, drafts_ = 0;
   bool block_cache_ = false;
 };
 

@@ -89,10 +89,13 @@ wf::Status Generate(wf::Engine& engine, wf::Request request, bool show, Answer* 
   return status;
 }
 
+// Tokens a second after those that came with the first one.
+double Rate(const wf::Timings& t) {
+  return t.predicted_ms > 0 ? 1000.0 * static_cast<double>(t.generated_tokens - t.first_tokens) / t.predicted_ms : 0;
+}
+
 void PrintTimings(const wf::Timings& t, const wf::Engine& engine) {
-  const double ttft = t.queue_ms + t.prompt_ms;
-  // The first token comes out of the prefill; the rate is that of the tokens after it.
-  const double rate = t.predicted_ms > 0 ? 1000.0 * static_cast<double>(t.generated_tokens - 1) / t.predicted_ms : 0;
+  const double ttft = t.queue_ms + t.prompt_ms, rate = Rate(t);
   std::string passes;
   if (t.passes != 0 && t.passes != t.generated_tokens - 1) {
     passes = " in " + std::to_string(t.passes) + " passes";
@@ -114,8 +117,7 @@ json::object TimingsJson(const wf::Timings& t) {
           {"ttft_ms", t.queue_ms + t.prompt_ms},
           {"predicted_n", t.generated_tokens},
           {"predicted_ms", t.predicted_ms},
-          {"predicted_per_second",
-           t.predicted_ms > 0 ? 1000.0 * static_cast<double>(t.generated_tokens - 1) / t.predicted_ms : 0.0},
+          {"predicted_per_second", Rate(t)},
           {"passes", t.passes},
           {"draft_n", t.drafted},
           {"draft_n_accepted", t.accepted},

@@ -41,9 +41,17 @@ def join(ids):
     return ",".join(map(str, ids))
 
 
-def convert(folder, out, outtype):
+def convert(folder, out, outtype, *options):
     """Returns the converter's report."""
-    return json.loads(succeed("wf-convert", folder, "-o", out, "--outtype", outtype, "--json").stdout)
+    return json.loads(succeed("wf-convert", folder, "-o", out, "--outtype", outtype, "--json", *options).stdout)
+
+
+def generate(model, ids, n, *options, isa=None, threads=1):
+    """wf-run's answer at temperature 0 with an f32 cache: {"ids": ..., "timings": ..., ...}."""
+    return json.loads(
+        succeed("wf-run", "-m", model, "--ids", join(ids), "-n", n, "--temp", 0, "--kv-type", "f32", "-t", threads,
+                "--json", *options, isa=isa).stdout
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=None)

@@ -2,7 +2,7 @@
 """The decoder of semantics.md 1-3 and formats.md 3 in plain NumPy, read straight from a Hugging Face folder: the oracle
 of the golden tests, itself held against transformers' own classes by test_oracle.py. It shares no code, no file format
 and no order of operations with wf, and runs in float64 (the exact answer for all practical purposes) or float32. Not
-for speed: the whole sequence is forwarded at once, without a cache."""
+for speed: the whole sequence is forwarded at once, without a cache, unless the caller keeps K and V (diffusion.py)."""
 
 import json
 import pathlib
@@ -219,7 +219,7 @@ class Reference:
             y = y + (x @ p.v.astype(self.dtype)) @ p.u.astype(self.dtype).T
         return y
 
-    def angles(self, n):
+    def angles(self, positions):
         """tokens x 1 x dim / 2."""
         base = float(self.config["rope_theta"])
         step = base ** (-np.arange(0, self.dim, 2) / self.dim)
@@ -227,27 +227,33 @@ class Reference:
         if scaling is not None:
             assert scaling["rope_type"] == "llama3"
             step = step / llama3_factors(scaling, base, self.dim)
-        return np.arange(n)[:, None, None] * step
+        return positions[:, None, None] * step
 
-    def rope(self, x):
+    def rope(self, x, positions):
         """Rotates the pairs (i, i + dim / 2) of every head; x is tokens x heads x dim."""
         half = self.dim // 2
-        angle = self.angles(len(x))
+        angle = self.angles(positions)
         cos, sin = np.cos(angle).astype(self.dtype), np.sin(angle).astype(self.dtype)
         a, b = x[..., :half], x[..., half:]
         return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
 
-    def attention(self, z, layer):
+    def memory(self, n):
+        """K and V of every layer for n positions, none of them computed yet."""
+        return np.full((len(self.layers), 2, n, self.kv_heads, self.dim), np.nan, self.dtype)
+
+    def attention(self, z, layer, memory, positions, visible):
         n = len(z)
         q, k, v = (self.project(z, layer[p]).reshape(n, -1, self.dim) for p in "qkv")
         if "q_norm" in layer:
             q, k = self.rms_norm(q, layer["q_norm"], self.eps), self.rms_norm(k, layer["k_norm"], self.eps)
-        q, k, out = self.rope(q), self.rope(k), np.empty_like(q)
-        future = np.triu(np.ones((n, n), bool), 1)
+        q, out = self.rope(q, positions), np.empty_like(q)
+        memory[0, positions], memory[1, positions] = self.rope(k, positions), v
+        seen = visible.any(axis=0)
+        (k, v), hidden = memory[:, seen], ~visible[:, seen]
         for h in range(self.heads):
             kv = h * self.kv_heads // self.heads
             scores = q[:, h] @ k[:, kv].T / self.dtype(np.sqrt(self.dim))
-            scores[future] = -np.inf
+            scores[hidden] = -np.inf
             p = np.exp(scores - scores.max(axis=-1, keepdims=True))
             out[:, h] = (p / p.sum(axis=-1, keepdims=True)) @ v[:, kv]
         return self.project(out.reshape(n, -1), layer["o"])
@@ -282,15 +288,22 @@ class Reference:
             out += self.ffn(z, m.shared) / (1 + np.exp(-(z @ m.shared_gate.astype(self.dtype).T)))
         return out
 
-    def logits(self, ids):
-        """tokens x vocabulary, causal. Leaves for each token in self.ties how near its activations came to the middle
-        between two integers, where any other order of operations may round to the other one; and in self.router_gaps
-        by how much the router preferred the last expert that it chose to the first that it did not."""
-        t, n = self.tensors, len(ids)
+    def forward(self, ids, positions, memory, visible):
+        """Logits of the tokens `ids` at `positions`, tokens x vocabulary. Their K and V go into `memory` first; then
+        row r attends to the positions p of the memory where visible[r, p]. Leaves for each token in self.ties how near
+        its activations came to the middle between two integers, where any other order of operations may round to the
+        other one; and in self.router_gaps by how much the router preferred the last expert that it chose to the first
+        that it did not."""
+        t, n, positions = self.tensors, len(ids), np.asarray(positions)
         self.ties, self.router_gaps = np.full(n, 0.5), np.full(n, np.inf)
         x = self.embedding.astype(self.dtype)[np.asarray(ids)]
-        for layer in self.layers:
-            x = x + self.attention(self.rms_norm(x, layer["in"], self.eps), layer)
+        for layer, m in zip(self.layers, memory):
+            x = x + self.attention(self.rms_norm(x, layer["in"], self.eps), layer, m, positions, visible)
             z = self.rms_norm(x, layer["post"], self.eps)
             x = x + (self.mixture(z, layer["experts"]) if "experts" in layer else self.ffn(z, layer))
         return self.rms_norm(x, t["model.norm.weight"], self.eps) @ self.head.astype(self.dtype).T
+
+    def logits(self, ids):
+        """tokens x vocabulary of a whole text, causal."""
+        n = len(ids)
+        return self.forward(ids, np.arange(n), self.memory(n), np.tri(n, dtype=bool))

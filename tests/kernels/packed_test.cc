@@ -265,6 +265,38 @@ TEMPLATE_TEST_CASE("packed types: any bytes, any rows and tokens", "[kernels][pe
   }
 }
 
+// Rows and tokens that make whole tiles and leave some over, of the kernels that take many of both at a time: columns
+// of one chunk and of several, and rows whose scale is the same in each block but for those that have none.
+TEMPLATE_TEST_CASE("packed types: many rows and tokens", "[kernels][per_isa]", block::TQ1_0, block::TQ2_0,
+                   block::IQ1_BN, block::IQ2_BN, block::IQ2_BN_R4, block::Q2_0, block::Q2_0_128, block::I2S_ARM64,
+                   block::I2S_X4, block::I2S) {
+  constexpr size_t kRows = 72;
+  unsigned seed = 31;
+  for (const size_t k : Columns<TestType>()) {
+    if (k > 4500) continue;
+    for (const size_t tokens : {12u, 27u}) {
+      Problem<TestType> p({kRows, k, tokens}, Scales::kOnePerRow, Values::kRandom, 32, seed++);
+      Check(p, 0, kRows);
+      Check(p, 3, 70);
+      if constexpr (TestType::kScaleSize != 0) {
+        for (size_t r = 0; r < kRows; r += 5) {
+          for (size_t c = r % 2 * TestType::kSize; c < k; c += 3 * TestType::kSize) {
+            SetScale<TestType>(p.w.data(), k, r, c, r % 3 == 0 ? -0.0f : 0.0f);
+          }
+        }
+        p.Expect();
+        Check(p, 0, kRows);
+      }
+    }
+  }
+  Problem<TestType> mixed({kRows, 3 * TestType::kSize, 13}, Scales::kMixed, Values::kRandom, 0, seed++);
+  Check(mixed, 0, kRows);
+  for (const Values values : {Values::kLargest, Values::kSmallest}) {
+    Problem<TestType> p({32, wf::kMaxTernaryK / 256 * 256, 12}, Scales::kOnePerRow, values, 0, seed++);
+    Check(p, 0, 32);
+  }
+}
+
 TEMPLATE_TEST_CASE("packed types: the largest sums", "[kernels][per_isa]", block::TQ1_0, block::TQ2_0, block::IQ1_BN,
                    block::IQ2_BN, block::IQ2_BN_R4, block::Q2_0, block::Q2_0_128, block::I2S_ARM64, block::I2S_X4,
                    block::I2S) {

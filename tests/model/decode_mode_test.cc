@@ -56,6 +56,9 @@ TEST_CASE("settings of block diffusion are checked, and refused in mode ar") {
   CHECK_THAT(Bad({.max_passes = 0}), Catch::Matchers::StartsWith("max_passes = 0"));
   CHECK_THAT(Bad({.mask_token = 2048}), Catch::Matchers::Contains("mask_token_id = 2048, expected 0 to 2047"));
   CHECK(Good({.mask_token = 2046}).mask == 2046);
+  CHECK(Good({.mode = DecodeMode::kVerify, .drafts = 0}).drafts == size_t{0});
+  CHECK_THAT(Bad({.mode = DecodeMode::kVerify, .drafts = 256}), Catch::Matchers::StartsWith("drafts = 256"));
+  CHECK_THAT(Bad({.drafts = 3}), Catch::Matchers::Contains("drafts is a setting of mode verify"));
   for (const DecodeOptions& o : {DecodeOptions{.mode = DecodeMode::kAr, .threshold = 0.5f},
                                  DecodeOptions{.mode = DecodeMode::kAr, .block_cache = true}}) {
     CHECK_THAT(Bad(o), Catch::Matchers::Contains("the decode mode is ar"));

@@ -132,12 +132,18 @@ TEST_CASE("verify is the autoregressive text, whatever is sampled, penalised or 
     const std::vector<int32_t> want = Alone(r);
     for (const DiffusionStyle style : {DiffusionStyle::kFastDllmV2, DiffusionStyle::kCausal}) {
       const auto engine = MakeEngine({.threads = 1});
-      Answer a;
-      Run(*engine, Blocks(r, DecodeMode::kVerify, style), &a);
-      CHECK(a.ids == want);
-      if (r.logprobs >= 0) CHECK(a.logprobs.size() == a.ids.size());
-      CHECK(a.last.timings.accepted <= a.last.timings.drafted);
-      CHECK(a.last.timings.passes > 0);
+      for (const int drafts : {-1, 0, 1, 6, 31, 255}) {
+        Request v = Blocks(r, DecodeMode::kVerify, style);
+        if (drafts >= 0) v.decode.drafts = drafts;
+        Answer a;
+        Run(*engine, v, &a);
+        CAPTURE(drafts, Name(style));
+        CHECK(a.ids == want);
+        if (r.logprobs >= 0) CHECK(a.logprobs.size() == a.ids.size());
+        CHECK(a.last.timings.accepted <= a.last.timings.drafted);
+        if (drafts >= 0) CHECK((drafts == 0) == (a.last.timings.drafted == 0));
+        CHECK(a.last.timings.passes > 0);
+      }
     }
   }
 }
@@ -147,10 +153,11 @@ TEST_CASE("drafts are accepted where masks foretell the text, and passes saved")
   Answer a;
   // By heart: "Good morrow, gentle friend! What wouldst thou hear of me?"
   Request r = Blocks(Hello(), DecodeMode::kVerify);
-  r.decode.block_size = 32;
+  r.decode.drafts = 31;
   Run(*engine, r, &a);
   CHECK(a.ids == BardCases()[0].ids);
-  CHECK(a.last.timings.generated_tokens == static_cast<int64_t>(a.ids.size()));
+  CHECK(a.last.timings.accepted > 0);
+  CHECK(a.last.timings.passes < static_cast<int64_t>(a.ids.size()) - 1);
 }
 
 TEST_CASE("a sampled block answer depends on its seed only") {
@@ -249,16 +256,17 @@ TEST_CASE("style causal with blocks of one token is the autoregressive text") {
   }
 }
 
-TEST_CASE("a mask that is an end token is never sampled and ends nothing") {
+TEST_CASE("a mask that is an end token is never sampled and ends nothing; verify gives the text of ar all the same") {
   const auto engine = MakeEngine({.threads = 1});
-  for (const DecodeMode mode : {DecodeMode::kIterative, DecodeMode::kVerify}) {
-    Request r = Blocks(Hello(100), mode, DiffusionStyle::kCausal);
-    r.decode.mask_token = 2046;  // <|eot_id|>
-    Answer a;
-    Run(*engine, r, &a);
-    CHECK(std::count(a.ids.begin(), a.ids.end(), 2046) == 0);
-    CHECK_FALSE(a.ids.empty());
-  }
+  Request r = Blocks(Hello(100), DecodeMode::kIterative, DiffusionStyle::kCausal);
+  r.decode.mask_token = 2046;  // <|eot_id|>
+  Answer a, verified;
+  Run(*engine, r, &a);
+  CHECK(a.ids.size() == 100);
+  CHECK(std::count(a.ids.begin(), a.ids.end(), 2046) == 0);
+  r.decode.mode = DecodeMode::kVerify;
+  Run(*engine, r, &verified);
+  CHECK(verified.ids == BardCases()[0].ids);  // which ends with it
 }
 
 TEST_CASE("cancelled between passes: the place is free, others go on as they would") {

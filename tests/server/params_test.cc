@@ -115,6 +115,44 @@ TEST_CASE("numbers that are no finite float of the range are refused") {
   }
 }
 
+TEST_CASE("settings of decoding are the request's only if it names them") {
+  for (const Api api : {Api::kChat, Api::kCompletions, Api::kNative}) {
+    GenParams none, all;
+    REQUIRE_FALSE(Parse(R"({"decode_mode": null, "threshold": null})", api, &none));
+    CHECK(none.request.decode.mode == DecodeMode::kAuto);
+    CHECK_FALSE(none.request.decode.threshold.has_value());
+    CHECK_FALSE(none.request.decode.block_cache.has_value());
+    REQUIRE_FALSE(Parse(R"({"decode_mode": "iterative", "threshold": 1, "block_size": 64.0, "small_block_size": 16,
+                            "max_block_iterations": 3, "block_cache": false, "mask_token_id": 0})",
+                        api, &all));
+    const DecodeOptions& d = all.request.decode;
+    CHECK(d.mode == DecodeMode::kIterative);
+    CHECK(d.threshold == 1.0f);
+    CHECK(d.block_size == 64);
+    CHECK(d.sub_block_size == 16);
+    CHECK(d.max_passes == 3);
+    CHECK(d.block_cache == false);
+    CHECK(d.mask_token == 0);
+  }
+}
+
+TEST_CASE("what the engine refuses names the request's field") {
+  const ApiError same = FromCheck(InvalidArgument("threshold = 2, expected 0 to 1"));
+  CHECK(same.status == 400);
+  CHECK(same.param == "threshold");
+  CHECK(same.message == "threshold = 2, expected 0 to 1");
+  const ApiError other = FromCheck(InvalidArgument("sub_block_size = 5 does not divide the block of 32 tokens"));
+  CHECK(other.param == "small_block_size");
+  CHECK(other.message == "small_block_size = 5 does not divide the block of 32 tokens");
+  const ApiError mode = FromCheck(Unsupported("decode mode 'verify' needs a mask token, and the model has none"));
+  CHECK(mode.status == 422);
+  CHECK(mode.param == "decode_mode");
+  CHECK(FromCheck(InvalidArgument("stop: an empty string")).param == "stop");
+  CHECK(FromCheck(InvalidArgument("stopped = 1")).param.empty());
+  CHECK(FromCheck(InvalidArgument("threshold")).param.empty());
+  CHECK(FromCheck(InternalError("threshold = 2")).param.empty());
+}
+
 TEST_CASE("an unknown field is an error only if asked for") {
   GenParams p;
   json::object body{{"prompt", "a"}, {"nonsense", 1}};

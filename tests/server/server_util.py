@@ -26,10 +26,10 @@ def make_model(folder):
 class Server:
     """A running wf-server; a context manager that stops it."""
 
-    def __init__(self, model, *flags, wait_ready=True):
+    def __init__(self, model, *flags, wait_ready=True, own_decode=False):
         # One thread: the tests' clients need the other cores. The sample model would decode by blocks; most tests are
         # about what every model does.
-        decode = () if "--decode" in flags else ("--decode", "ar")
+        decode = () if own_decode or "--decode" in flags else ("--decode", "ar")
         self.process = subprocess.Popen([BIN / "wf-server", "-m", model, "--port", "0", "-t", "1", *decode,
                                          *map(str, flags)],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -157,6 +157,29 @@ class Stream:
         """Leaves at once, whatever is still under way."""
         self.response.close()
         self.connection.close()
+
+
+class Reader(threading.Thread):
+    """Reads a stream of chat to its end and notes when its first and last text came."""
+
+    def __init__(self, stream):
+        super().__init__(daemon=True)
+        self.stream, self.events, self.first, self.last = stream, [], None, None
+        self.started = threading.Event()
+        self.start()
+
+    def run(self):
+        for e in self.stream:
+            self.events.append(e)
+            if self.first is None and e != "[DONE]" and chat_text([e]):
+                self.first = time.monotonic()
+                self.started.set()
+        self.last = time.monotonic()
+
+    def text(self):
+        self.join(PATIENCE)
+        assert self.events[-1] == "[DONE]", self.events[-1]
+        return chat_text(self.events)
 
 
 def read_error(r):

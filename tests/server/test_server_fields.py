@@ -29,16 +29,18 @@ INTEGERS = {  # field: (endpoints, below, above)
     "top_k": (ALL, -2, 2**31), "repeat_last_n": (ALL, -2, 2**31), "deadline_ms": (ALL, 0, HUGE),
     "n": (OPENAI, 0, 9), "best_of": ((TEXT,), 0, HUGE), "top_logprobs": ((CHAT,), -1, 21), "n_probs": ((NATIVE,), -1, 21),
     "id_slot": ((NATIVE,), -2, HUGE), "n_keep": ((NATIVE,), -2, HUGE), "seed": (ALL, -HUGE, HUGE),
+    "block_size": (ALL, 0, 257), "small_block_size": (ALL, 0, 257), "max_block_iterations": (ALL, 0, HUGE),
+    "mask_token_id": (ALL, -1, HUGE),
 }
 FLOATS = {
     "temperature": (ALL, -0.1, 100.1), "top_p": (ALL, 0, 1.1), "min_p": (ALL, -0.1, 1.1), "typical_p": (ALL, 0, 1.1),
     "presence_penalty": (ALL, -2.1, 2.1), "frequency_penalty": (ALL, -2.1, 2.1), "repetition_penalty": (ALL, 0, None),
-    "repeat_penalty": (ALL, -1, None), "threshold": (ALL, -0.1, 1.1), "block_size": (ALL, 0, 257),
+    "repeat_penalty": (ALL, -1, None), "threshold": (ALL, -0.1, 1.1),
 }
 BOOLS = {
     "stream": ALL, "ignore_eos": ALL, "include_stop_str_in_output": OPENAI, "return_token_ids": OPENAI,
     "timings_per_token": ALL, "echo": (TEXT,), "cache_prompt": ALL, "add_generation_prompt": (CHAT,),
-    "parallel_tool_calls": (CHAT,), "continue_final_message": (CHAT,), "return_tokens": (NATIVE,),
+    "block_cache": ALL, "parallel_tool_calls": (CHAT,), "continue_final_message": (CHAT,), "return_tokens": (NATIVE,),
 }
 OTHERS = {  # field: (endpoints, values of a wrong type, values out of range)
     "stop": (ALL, [1, True, {"a": 1}, [1], [None]], ["", [""], ["a"] * 17]),
@@ -46,7 +48,7 @@ OTHERS = {  # field: (endpoints, values of a wrong type, values out of range)
     "logit_bias": (ALL, ["a", 1, [1], [[1]], {"1": "x"}, {"1": True}], [{"a": 1}, {"2048": 1}, {"1": 101}, [[-1, 1]]]),
     "cache_salt": (ALL, [1, [], {}], []),
     "model": (ALL, [1, [], {}], []),
-    "decode_mode": (ALL, [1, []], ["nonsense"]),
+    "decode_mode": (ALL, [1, []], ["nonsense", "auto", "AR", ""]),
     "stream_options": (OPENAI, [1, "a", []], [{}]),
     "response_format": (OPENAI, [1, "a", []], [{"type": "nonsense"}]),
     "chat_template_kwargs": ((CHAT,), [1, "a", []], []),
@@ -144,8 +146,6 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type":
     (CHAT, {"guided_regex": "a+"}, "guided_regex"), (TEXT, {"guided_choice": ["a"]}, "guided_choice"),
     (CHAT, {"continue_final_message": True}, "continue_final_message"),
     (CHAT, {"typical_p": 0.5}, "typical_p"), (CHAT, {"priority": 1}, "priority"),
-    (CHAT, {"decode_mode": "adaptive"}, "decode_mode"), (TEXT, {"threshold": 0.5}, "threshold"),
-    (NATIVE, {"block_size": 32}, "block_size"), (CHAT, {"max_block_iterations": 3}, "max_block_iterations"),
     (TEXT, {"suffix": "end"}, "suffix"), (TEXT, {"best_of": 3}, "best_of"),
     (TEXT, {"echo": True, "logprobs": 1}, "echo"),
     (NATIVE, {"samplers": ["top_k"]}, "samplers"), (NATIVE, {"mirostat": 2}, "mirostat"),

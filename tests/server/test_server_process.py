@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from server_util import BIN, PATIENCE, SOURCE, Server, chat, chat_text, make_model, read_error
+from server_util import BIN, PATIENCE, SOURCE, Reader, Server, chat, make_model, read_error
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 LONG = {"ignore_eos": True, "temperature": 0}  # to the end of the context
@@ -21,29 +21,6 @@ LONG = {"ignore_eos": True, "temperature": 0}  # to the end of the context
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model"))
-
-
-class Reader(threading.Thread):
-    """Reads a stream to its end and notes when its first and last text came."""
-
-    def __init__(self, stream):
-        super().__init__(daemon=True)
-        self.stream, self.events, self.first, self.last = stream, [], None, None
-        self.started = threading.Event()
-        self.start()
-
-    def run(self):
-        for e in self.stream:
-            self.events.append(e)
-            if self.first is None and e != "[DONE]" and chat_text([e]):
-                self.first = time.monotonic()
-                self.started.set()
-        self.last = time.monotonic()
-
-    def text(self):
-        self.join(PATIENCE)
-        assert self.events[-1] == "[DONE]", self.events[-1]
-        return chat_text(self.events)
 
 
 def test_a_checkpoints_folder_is_a_model(model):

@@ -19,8 +19,9 @@ WF_MODEL_INLINE BlockDecoder::BlockDecoder(const DecodeSettings& settings, size_
 
 WF_MODEL_INLINE void BlockDecoder::Begin(std::span<const int32_t> known) {
   const size_t n = known.size();
-  start_ =
-      s_.style == DiffusionStyle::kFastDllmV2 ? n / s_.block * s_.block : prompt_ + (n - prompt_) / s_.block * s_.block;
+  // In style fast-dllm-v2 a block's first token is known when it begins: all of a block of one.
+  start_ = s_.style == DiffusionStyle::kFastDllmV2 ? (n - 1) / s_.block * s_.block
+                                                   : prompt_ + (n - prompt_) / s_.block * s_.block;
   const size_t size = std::min(s_.block, ctx_ - start_);
   tokens_.assign(size, s_.mask);
   masked_.assign(size, 1);

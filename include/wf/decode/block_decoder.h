@@ -30,8 +30,8 @@ class BlockDecoder {
   // style causal all but the last, as far as the first pass is not to take them along.
   size_t prefill_end() const noexcept { return prefill_end_; }
 
-  // The block that holds the first position after `known` (prompt and output so far), which is not at the context's
-  // end.
+  // The block to be filled after `known` (prompt and output so far), which does not end at the context's end: in style
+  // fast-dllm-v2 the one that holds the last known token, in style causal the first position after it.
   void Begin(std::span<const int32_t> known);
   bool begun() const noexcept { return !tokens_.empty(); }
   size_t start() const noexcept { return start_; }

@@ -36,8 +36,11 @@ WF_MODEL_INLINE void DraftVerifier::Plan(std::span<const int32_t> known, size_t 
   const bool own_pass = s_.style == DiffusionStyle::kFastDllmV2;
   const size_t most = std::min(room - 1, own_pass ? start + s_.block - n : s_.block - 1);
   const size_t draft_rows = own_pass ? s_.block : 0;
-  size_t width = BestWidth(Chance(), most, draft_rows, costs);
-  if (width == 0 && most != 0 && ++since_ >= kRetry) width = std::min(most, size_t{4});
+  const auto wanted = [&](size_t at_most, size_t extra_rows) {
+    return s_.drafts ? std::min(*s_.drafts, at_most) : BestWidth(Chance(), at_most, extra_rows, costs);
+  };
+  size_t width = wanted(most, draft_rows);
+  if (width == 0 && most != 0 && !s_.drafts && ++since_ >= kRetry) width = std::min(most, size_t{4});
   if (width != 0) since_ = 0;
   if (own_pass && start == n) {  // the block's first token comes from the block before
     width = 0;
@@ -53,7 +56,7 @@ WF_MODEL_INLINE void DraftVerifier::Plan(std::span<const int32_t> known, size_t 
     return;
   }
   // Drafts that exist cost only their rows, and masks after them make the next ones.
-  if (own_pass) width = drafts_.empty() ? 0 : BestWidth(Chance(), std::min(most, drafts_.size()), 0, costs);
+  if (own_pass) width = drafts_.empty() ? 0 : wanted(std::min(most, drafts_.size()), 0);
   pass->first = n - 1;
   pass->tokens.push_back(known.back());
   checked_ = std::min(width, drafts_.size());

@@ -24,7 +24,7 @@ class DraftVerifier {
 
   // The next pass, when all of `known` (prompt and output so far) but the last token has its K and V in the cache and
   // at most `room` >= 1 tokens may follow. A pass marked `draft` is answered by TakeDraft(), others by Verified().
-  // `costs` of passes decide the number of drafts; without them it is a whole block.
+  // `costs` of passes decide the number of drafts where the settings do not; without them it is a whole block.
   void Plan(std::span<const int32_t> known, size_t room, const PassCosts& costs, Pass* pass);
   // The drafts that the planned pass checks: draft i is the input of the row after the one that predicts it.
   std::span<const int32_t> drafts() const noexcept { return {drafts_.data(), checked_}; }

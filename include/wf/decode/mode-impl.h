@@ -26,9 +26,12 @@ inline Status RefuseDiffusionOptions(const DecodeOptions& o) {
                       : o.max_passes     ? "max_passes"
                       : o.block_cache    ? "block_cache"
                       : o.mask_token     ? "mask_token_id"
+                      : o.drafts         ? "drafts"
                                          : nullptr;
   if (given == nullptr) return OkStatus();
-  return InvalidArgument(std::string(given) + " is a setting of block diffusion, and the decode mode is ar");
+  const std::string setting = std::string(given) + " is a setting of block diffusion, and ";
+  if (o.mode == DecodeMode::kAr) return InvalidArgument(setting + "the decode mode is ar");
+  return Unsupported(setting + "the model has no mask token or names no diffusion style");
 }
 
 }  // namespace detail
@@ -47,6 +50,7 @@ WF_MODEL_INLINE DecodeOptions OverDefaults(const DecodeOptions& asked, const Dec
   fill(o.max_passes, defaults.max_passes);
   fill(o.block_cache, defaults.block_cache);
   fill(o.mask_token, defaults.mask_token);
+  if (o.mode == DecodeMode::kVerify) fill(o.drafts, defaults.drafts);
   return o;
 }
 
@@ -104,6 +108,13 @@ WF_MODEL_INLINE Result<DecodeSettings> ResolveDecode(const DecodeOptions& o, con
     s.max_passes = static_cast<size_t>(*o.max_passes);
   }
   s.block_cache = o.block_cache.value_or(false);
+  if (o.drafts) {
+    if (s.mode != DecodeMode::kVerify) {
+      return InvalidArgument("drafts is a setting of mode verify, and the decode mode is " + std::string(Name(s.mode)));
+    }
+    WF_TRY(detail::DecodeRange("drafts", *o.drafts, 0, static_cast<int64_t>(kMaxDiffusionBlock) - 1));
+    s.drafts = static_cast<size_t>(*o.drafts);
+  }
   return s;
 }
 

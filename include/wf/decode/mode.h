@@ -45,6 +45,7 @@ struct DecodeOptions {
   std::optional<int64_t> max_passes = {};      // over a sub-block, at least 1
   std::optional<bool> block_cache = {};
   std::optional<int64_t> mask_token = {};
+  std::optional<int64_t> drafts = {};  // mode verify: tokens drafted for a pass, 0 to 255; not given: what pays here
 };
 
 // `asked`, and where it says nothing `defaults`, whose settings of block diffusion a mode of ar does not take along.
@@ -61,14 +62,16 @@ struct DecodeSettings {
   // rest of the block had then. Changes the text. Without meaning in style causal, where K and V of known tokens stay
   // right.
   bool block_cache = false;
-  int32_t mask = -1;  // the mask token
+  int32_t mask = -1;                  // the mask token
+  std::optional<size_t> drafts = {};  // mode verify: at most so many, whatever passes cost
   bool diffusion() const noexcept {
     return mode == DecodeMode::kGreedy || mode == DecodeMode::kIterative || mode == DecodeMode::kAdaptive;
   }
 };
 
 // `ctx`: tokens of the context. kInvalidArgument names the option, its value and what was expected (options of block
-// diffusion with mode ar are errors); kUnsupported if the mode needs a mask token and there is none.
+// diffusion with mode ar are errors); kUnsupported if the mode, or a setting given without one, needs a mask token or
+// a style and the model has none.
 Result<DecodeSettings> ResolveDecode(const DecodeOptions& options, const Model& model, int64_t ctx);
 
 }  // namespace wf

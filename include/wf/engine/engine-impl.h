@@ -215,7 +215,7 @@ struct Engine::Impl {
         if (s->ended() || s->Decoding() != decoding || (!decoding && budget == 0)) continue;
         if (!std::exchange(s->prefix_sought, true)) FindPrefix(*s);
         if (decoding && !std::exchange(s->prefix_kept, true)) KeepPrefix(*s);  // others may begin like it
-        if (s->settings().mode == DecodeMode::kVerify) MeasureCosts();
+        if (s->settings().mode == DecodeMode::kVerify && !s->settings().drafts) MeasureCosts();
         if (!s->Plan(budget, costs)) continue;
         const size_t n = s->pass.tokens.size();
         if (!decoding) budget -= std::min(n, budget);
@@ -241,9 +241,10 @@ struct Engine::Impl {
     return joint.logits_rows() != 0;
   }
 
-  // Once, before the first choice that depends on it.
+  // Once, before the first choice that depends on it, and with the head as later passes have it.
   void MeasureCosts() {
     if (!costs.empty()) return;
+    while (!prepared) Prepare(50);
     const int32_t b = drafts.Acquire();
     costs = MeasurePassCosts(transformer.get(), model->config().vocab, drafts.Data(b));
     drafts.Release(b);

@@ -48,6 +48,7 @@ struct Timings {
   int64_t prompt_tokens = 0;                             // all of the prompt
   int64_t cached_tokens = 0;                             // of them, not computed again
   int64_t generated_tokens = 0;                          // sampled, the end token included
+  int64_t first_tokens = 0;                              // of them, those that came in one pass with the first
   int64_t passes = 0;                                    // over the weights, after the prefill
   int64_t drafted = 0, accepted = 0;                     // mode verify: drafts checked, and of them right
   double queue_ms = 0, prompt_ms = 0, predicted_ms = 0;  // waiting; until the first token; from it to the last

@@ -27,7 +27,8 @@ WF_MODEL_INLINE Sequence::Sequence(Request r, EventSink s, const DecodeSettings&
   const int64_t room = ctx - static_cast<int64_t>(prompt_size);
   max_tokens = request.max_tokens < 0 ? room : std::min(request.max_tokens, room);
   admitted = first_token = last_token = submitted;
-  if (settings_.mask >= 0 && !std::binary_search(banned_.begin(), banned_.end(), settings_.mask)) {
+  // Mode verify gives the text of ar, which knows no mask but the model's own.
+  if (settings_.diffusion() && !std::binary_search(banned_.begin(), banned_.end(), settings_.mask)) {
     banned_.insert(std::upper_bound(banned_.begin(), banned_.end(), settings_.mask), settings_.mask);
   }
   if (settings_.diffusion()) block_.emplace(settings_, prompt_size, static_cast<size_t>(ctx));
@@ -79,7 +80,8 @@ WF_MODEL_INLINE void Sequence::PlanPrompt(size_t end, size_t budget, size_t bloc
 
 WF_MODEL_INLINE bool Sequence::Plan(size_t budget, const PassCosts& costs) {
   pass.Clear();
-  const bool whole_blocks = attention_block() != 1;  // of the prompt: the rest shares its block with masks
+  // Of the prompt: the rest shares its block with masks.
+  const bool whole_blocks = settings_.diffusion() && settings_.style == DiffusionStyle::kFastDllmV2;
   size_t prompt_end = block_ && (whole_blocks || max_tokens > 0) ? block_->prefill_end() : prompt_size;
   // In style causal the first block's pass takes the prompt's last tokens along.
   if (block_ && !whole_blocks && max_tokens > 0 && prompt_end <= computed + budget) prompt_end = computed;
@@ -264,6 +266,7 @@ WF_MODEL_INLINE bool Sequence::Push(int32_t token) {
 }
 
 WF_MODEL_INLINE void Sequence::Emit() {
+  if (first_tokens_ == 0) first_tokens_ = generated;
   if (!ended() && (!last.text.empty() || !last.block.empty())) sink_(std::exchange(last, Event()));
 }
 
@@ -299,6 +302,7 @@ WF_MODEL_INLINE void Sequence::EmitLast() {
   t.prompt_tokens = static_cast<int64_t>(prompt_size);
   t.cached_tokens = static_cast<int64_t>(cached);
   t.generated_tokens = generated;
+  t.first_tokens = first_tokens_;
   t.passes = passes_;
   if (verifier_) {
     t.drafted = static_cast<int64_t>(verifier_->proposed());

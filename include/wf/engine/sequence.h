@@ -94,7 +94,7 @@ class Sequence {
   std::optional<BlockDecoder> block_;
   std::optional<DraftVerifier> verifier_;
   bool decoding_ = false;
-  int64_t passes_ = 0;
+  int64_t passes_ = 0, first_tokens_ = 0;
   std::vector<int32_t> banned_;     // never chosen; ascending
   std::vector<int32_t> forbidden_;  // and end tokens, while there are fewer than min_tokens
   HeadQuery query_;

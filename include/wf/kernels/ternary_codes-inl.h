@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ternary products of many tokens over any packed type, compiled once per ISA: chunks of eight rows are decoded to one
-// code a byte (decode-inl.h), then multiplied with all tokens whose activations stay in L2. Everything but the decoding
-// is shared by the types, so that one more costs little to compile.
+// Ternary products of several tokens over any packed type, compiled once per ISA: chunks of some rows are decoded to
+// one code a byte (decode-inl.h), then multiplied with all tokens whose activations stay in L2: eight rows as they lie,
+// or where many tokens share the work, 32 in the order of ternary_panel-inl.h. Everything but the decoding is shared by
+// the types, so that one more costs little to compile.
 #if defined(WF_KERNELS_TERNARY_CODES_INL_H_) == defined(WF_TARGET_TOGGLE)
 #ifdef WF_KERNELS_TERNARY_CODES_INL_H_
 #undef WF_KERNELS_TERNARY_CODES_INL_H_
@@ -13,6 +14,7 @@
 #include "wf/kernels/decode-inl.h"
 #include "wf/kernels/kernels.h"
 #include "wf/kernels/lowrank-inl.h"
+#include "wf/kernels/ternary_panel-inl.h"
 #include "wf/simd/ops-inl.h"
 
 WF_BEFORE_NAMESPACE();
@@ -183,13 +185,13 @@ HWY_INLINE void StoreOneRun(const TernaryArgs& a, size_t row, size_t rows, size_
   }
 }
 
-// Sixteen rows of one run at most, dots kStoreRows a token: the same, a cache line of y at a time.
-template <int Rank>
+// Sixteen rows of one run at most, dots kStride a token: the same, a cache line of y at a time.
+template <int Rank, size_t kStride = kStoreRows>
 HWY_INLINE void StoreOneRuns(const TernaryArgs& a, size_t row, size_t rows, size_t t0, size_t tokens, const float* d,
                              const int32_t* dots) {
   if (Rank != 0 || rows != kStoreRows) {
     for (size_t r = 0; r < rows; r += 4) {
-      StoreOneRun<Rank, kStoreRows>(a, row + r, rows - r < 4 ? rows - r : 4, t0, tokens, d + r, dots + r);
+      StoreOneRun<Rank, kStride>(a, row + r, rows - r < 4 ? rows - r : 4, t0, tokens, d + r, dots + r);
     }
     return;
   }
@@ -198,7 +200,7 @@ HWY_INLINE void StoreOneRuns(const TernaryArgs& a, size_t row, size_t rows, size
   const V16 d16 = Load16(d), scale = Mul16(d16, Set16(a.w_scale));
   V16 add = Zero16();
   if (a.bias != nullptr) add = Add16(add, Load16(a.bias + row));  // -0 becomes 0, as everywhere
-  for (size_t i = 0; i < tokens; ++i, dots += kStoreRows) {
+  for (size_t i = 0; i < tokens; ++i, dots += kStride) {
     const auto sum = hn::Set(di, a.x_sum[t0 + i]);
     const VF act = hn::Set(df, a.act_scale[t0 + i]);
     V16 y;
@@ -249,14 +251,14 @@ HWY_INLINE bool OneScale(const uint8_t* w, size_t k, size_t row, float* d, bool*
   }
 }
 
-// The chunk of up to kCodesChunk columns from `col` of `rows` rows; zeros up to the next multiple of 64. With `blank`,
+// n columns from `col` of `rows` rows, codes `stride` bytes apart; zeros up to the next multiple of 64. With `blank`,
 // blocks of scale 0 get the code of weight 0.
 template <class Block>
 HWY_INLINE void DecodeChunk(const TernaryArgs& a, size_t row, size_t rows, size_t col, size_t n, bool blank,
-                            uint8_t* codes) {
+                            uint8_t* codes, size_t stride = kCodesStride) {
   const uint8_t* w = static_cast<const uint8_t*>(a.w);
   for (size_t r = 0; r < rows; ++r) {
-    uint8_t* out = codes + r * kCodesStride;
+    uint8_t* out = codes + r * stride;
     DecodeRow(Block(), w, a.k, row + r, col, n, out);
     if (n % 64 != 0) std::memset(out + n, 0, 64 - n % 64);
     if constexpr (Block::kScaleSize != 0) {
@@ -265,6 +267,27 @@ HWY_INLINE void DecodeChunk(const TernaryArgs& a, size_t row, size_t rows, size_
         if (IsZero(ScaleBits<Block>(w, a.k, row + r, col + c))) std::memset(out + c, 1, Block::kScaleSize);
       }
     }
+  }
+}
+
+// The same of kPanelRows rows in the panel's order.
+template <class Block>
+HWY_NOINLINE void DecodePanelChunk(const TernaryArgs& a, size_t row, size_t col, size_t n, bool blank, uint8_t* out) {
+  size_t c = 0;
+  if constexpr (Block::kType == TensorType::kI2_S || Block::kType == TensorType::kTQ2_0) {
+    constexpr bool kI2s = Block::kType == TensorType::kI2_S;
+    constexpr size_t kBytes = kI2s ? 64 : block::TQ2_0::kBytes;  // of 256 columns
+    const uint8_t* w = static_cast<const uint8_t*>(a.w) + row * (a.k / 128) * (kBytes / 2) + col / 256 * kBytes;
+    for (; !blank && c + 256 <= n; c += 256, w += kBytes) {
+      DecodePanel<kI2s ? 6 : 0>(w, a.k / 128 * (kBytes / 2), out + c * kPanelRows);
+    }
+  }
+  constexpr size_t kPart = 256, kStride = kPart + 64;
+  alignas(64) uint8_t codes[kPanelRows * kStride];
+  for (; c < n; c += kPart) {
+    const size_t part = n - c < kPart ? n - c : kPart;
+    DecodeChunk<Block>(a, row, kPanelRows, col + c, part, blank, codes, kStride);
+    TransposePanel(codes, kStride, AlignUp(part, 64), out + c * kPanelRows);
   }
 }
 
@@ -391,23 +414,70 @@ HWY_NOINLINE void CodesTile(const TernaryArgs& a, size_t row, size_t rows, size_
   StoreOneRuns<Rank>(a, row, rows, t0, tokens, d, dots->dot[0]);
 }
 
-static_assert(kCodesTokens % kCodesTile == 0 && kCodesChunk % 256 == 0,
-              "blocks of tokens and chunks of columns are whole");
+static_assert(kCodesTokens % kCodesTile == 0 && kCodesTokens % kPanelTile == 0, "blocks of tokens are whole");
+static_assert(kCodesChunk % 256 == 0 && kPanelChunk % 256 == 0, "chunks of columns are whole");
+static_assert(kPanelRows % kStoreRows == 0 && kPanelTokens >= kCodesTokens, "a panel takes what it is given");
+
+// kPanelRows rows. False: rows of several runs, of which nothing is done.
+template <class Block, int Rank>
+HWY_NOINLINE bool PanelRows(const TernaryArgs& a, size_t row, size_t t0, size_t tokens, PanelBuffer* b) {
+  float d[kPanelRows];
+  bool zeros = false;
+  for (size_t r = 0; r < kPanelRows; ++r) {
+    if (!OneScale<Block>(static_cast<const uint8_t*>(a.w), a.k, row + r, &d[r], &zeros)) return false;
+  }
+  const size_t chunks = (a.k + kPanelChunk - 1) / kPanelChunk, chunk = AlignUp((a.k + chunks - 1) / chunks, 256);
+  for (size_t col = 0; col < a.k; col += chunk) {
+    const size_t n = a.k - col < chunk ? a.k - col : chunk;
+    DecodePanelChunk<Block>(a, row, col, n, zeros, b->code);
+    const int8_t* x = a.x + t0 * a.x_stride + col;
+    for (size_t t = 0, done; t < tokens; t += done) {
+      int32_t* dots = b->dot + t * kPanelRows;
+      done = PanelStep(b->code, AlignUp(n, 64), x + t * a.x_stride, a.x_stride, tokens - t, col != 0, dots);
+      if (col + n < a.k) continue;
+      // Between the sums, whose time hides that of the stores.
+      for (size_t r = 0; r < kPanelRows; r += kStoreRows) {
+        StoreOneRuns<Rank, kPanelRows>(a, row + r, kStoreRows, t0 + t, done, d + r, dots + r);
+      }
+    }
+  }
+  return true;
+}
+
+template <class Block, int Rank>
+HWY_NOINLINE void CodesRows(const TernaryArgs& a, size_t begin, size_t end, size_t t0, size_t tokens) {
+  CodesBuffer codes;
+  CodesDots dots;
+  for (size_t row = begin; row < end; row += kStoreRows) {
+    CodesTile<Block, Rank>(a, row, end - row < kStoreRows ? end - row : kStoreRows, t0, tokens, &codes, &dots);
+  }
+}
+template <class Block, int Rank>
+HWY_NOINLINE void TernaryPanels(const TernaryArgs& a, size_t t0, size_t tokens) {
+  PanelBuffer b;
+  for (size_t row = a.row_begin; row < a.row_end; row += kPanelRows) {
+    const size_t rows = a.row_end - row < kPanelRows ? a.row_end - row : kPanelRows;
+    const bool done = rows == kPanelRows && PanelRows<Block, Rank>(a, row, t0, tokens, &b);
+    if (!done) CodesRows<Block, Rank>(a, row, row + rows, t0, tokens);
+  }
+}
 
 template <class Block, int Rank>
 HWY_NOINLINE void TernaryCodes(const TernaryArgs& a, size_t all_tokens) noexcept {
-  CodesBuffer codes;
-  CodesDots dots;
-  // Tokens whose activations stay in most of 1 MiB of L2 while all rows pass by; blocks of about one size.
-  const size_t fit = (size_t{600} << 10) / a.x_stride;
+  // Tokens whose activations stay in the cache while all rows pass by: in most of 1 MiB of L2, or for panels, which
+  // read them once for 32 rows, in a core's part of L3. Blocks of about one size.
+  const bool panels = all_tokens >= kPanelMinTokens;
+  const size_t tile = static_cast<size_t>(panels ? kPanelTile : kCodesTile);
+  const size_t fit = (panels ? size_t{2} << 20 : size_t{600} << 10) / a.x_stride;
   const size_t most = fit < 24 ? 24 : fit < kCodesTokens ? fit : kCodesTokens;
   const size_t blocks = (all_tokens + most - 1) / most;
-  const size_t block = ((all_tokens + blocks - 1) / blocks + kCodesTile - 1) / kCodesTile * kCodesTile;
+  const size_t block = ((all_tokens + blocks - 1) / blocks + tile - 1) / tile * tile;
   for (size_t t0 = 0; t0 < all_tokens; t0 += block) {
     const size_t tokens = all_tokens - t0 < block ? all_tokens - t0 : block;
-    for (size_t row = a.row_begin; row < a.row_end; row += kStoreRows) {
-      const size_t rows = a.row_end - row < kStoreRows ? a.row_end - row : kStoreRows;
-      CodesTile<Block, Rank>(a, row, rows, t0, tokens, &codes, &dots);
+    if (panels) {
+      TernaryPanels<Block, Rank>(a, t0, tokens);
+    } else {
+      CodesRows<Block, Rank>(a, a.row_begin, a.row_end, t0, tokens);
     }
   }
 }

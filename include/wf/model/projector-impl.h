@@ -134,8 +134,8 @@ class Projector {
     });
   }
 
-  // The outputs' rows in one parallel loop, in pieces of 16 rows at least, so that no two threads share a cache line
-  // of y.
+  // The outputs' rows in one parallel loop, in pieces of 16 rows at least, so that no two threads share a cache line of
+  // y, and of many tokens in multiples of 32, which the kernels take at a time.
   void Multiply(size_t n, std::span<const Output> outs) {
     size_t ranks = 0, total = 0;
     for (const Output& o : outs) {
@@ -146,8 +146,8 @@ class Projector {
     // One token is bound by memory: short pieces end together. Many are bound by arithmetic, and each piece reads all
     // of their activations.
     const size_t threads = static_cast<size_t>(pool_.threads());
-    const size_t most = n <= 16 ? 64 : 128;
-    const size_t grain = std::min<size_t>(most, std::max<size_t>(16, AlignUp(total / (threads * 8), 16)));
+    const size_t most = n <= 16 ? 64 : 128, rows = n <= 16 ? 16 : 32;
+    const size_t grain = std::min<size_t>(most, std::max<size_t>(rows, AlignUp(total / (threads * 8), rows)));
     pool_.ParallelFor(total, grain, [&](size_t begin, size_t end, int) {
       size_t base = 0, rank_at = 0;
       for (const Output& o : outs) {
