@@ -76,12 +76,14 @@ wf::Status ParseDecodes(const std::string& modes, const std::vector<float>& thre
   if (!thresholds.empty() && std::none_of(found.begin(), found.end(), wf::HasThreshold)) {
     return wf::InvalidArgument("--threshold needs --decode iterative or adaptive");
   }
+  const bool verify = std::find(found.begin(), found.end(), wf::DecodeMode::kVerify) != found.end();
   out->clear();
   for (const wf::DecodeMode mode : found) {
     wf::DecodeOptions o = asked;
     if (mode == wf::DecodeMode::kAr && found.size() != 1) o = {};  // the settings are the others'
     o.mode = mode;
     o.threshold.reset();
+    if (mode != wf::DecodeMode::kVerify && verify) o.drafts.reset();
     out->push_back(o);
     if (!wf::HasThreshold(mode)) continue;
     for (size_t i = 0; i < thresholds.size(); ++i) {

@@ -164,6 +164,13 @@ def test_passes_are_those_that_the_rules_of_block_diffusion_ask_for(model):
     assert shared["tg31/b3/greedy"]["tokens_per_pass"] == 93
 
 
+def test_a_fixed_number_of_drafts_is_that_of_mode_verify(model):
+    found = decodes(model, "-n", 20, "--decode", "ar,greedy,verify", "--drafts", 3, "--diffusion-style", "causal")
+    assert found["tg20/verify"]["drafted"] > 0
+    none = decodes(model, "-n", 20, "--decode", "verify", "--drafts", 0)["tg20/verify"]
+    assert none["drafted"] == 0 and none["passes"] == 20
+
+
 def answer(model, prompt, *args):
     r = run("wf-run", "-m", model, "-p", f"User: {prompt}<|eot_id|>Assistant: ", "-n", 40, "--temp", 0, "-t", 1, "--json",
             *args)  # fmt: skip
@@ -241,6 +248,7 @@ def test_modes_and_passes_have_tables_of_their_own(model):
         (["--block-size", "16"], 1, "block_size is a setting of block diffusion, and the decode mode is ar"),
         (["--decode", "ar,greedy", "--mask-token-id", "2048"], 1, "mask_token_id = 2048, expected 0 to 2047"),
         (["--decode", "greedy", "--block-size", "24"], 1, "block_size = 24, expected a divisor of the context"),
+        (["--decode", "ar,greedy", "--drafts", "4"], 1, "drafts is a setting of mode verify"),
         (["--pass-rows", "0"], 2, "--pass-rows: '0' is not a list of numbers from 1"),
         (["--pass-rows", "513"], 1, "--pass-rows is 513 tokens, the model's context holds 512"),
         (["--prompts", "none.txt"], 1, "none.txt"),
