@@ -120,6 +120,7 @@ class Runner {
     }
     WF_TRY(AddCases());
     head_use_.resize(result_.cases.size());
+    histories_.resize(result_.cases.size());
     answers_.resize(result_.cases.size());
     size_t own = 1, drafting = 0, deepest = 0;  // blocks, sequences, tokens
     for (const BenchCase& c : result_.cases) {
@@ -282,7 +283,7 @@ class Runner {
     if (c.HasCost()) room = std::max(room, r.prompt.size() + c.tokens);  // the last token is not forwarded
     auto s = std::make_unique<Sequence>(
         std::move(r), [&c](Event&& e) { Count(e, &c); }, c.decode, *model_, Kernels(t.isa()),
-        static_cast<int64_t>(room));
+        static_cast<int64_t>(room), &histories_[static_cast<size_t>(&c - result_.cases.data())]);
     s->computed = Computed(c);
     const size_t shared = s->computed / kKvBlock, blocks = OwnBlocks(c);
     const size_t first = text ? 0 : index * blocks;
@@ -404,7 +405,8 @@ class Runner {
     uint64_t rescored = 0;
     bool whole = false;  // a row of logits was computed in full
   };
-  std::vector<HeadUse> head_use_;  // by case
+  std::vector<HeadUse> head_use_;        // by case
+  std::vector<DraftHistory> histories_;  // likewise
   std::vector<std::vector<int32_t>> prompts_;
   std::vector<std::vector<std::vector<int32_t>>> answers_;  // by case and prompt, of the last repetition
   std::vector<PassCosts> costs_;                            // by thread count

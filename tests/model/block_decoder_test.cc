@@ -222,7 +222,8 @@ TEST_CASE("causal: the last block ends with the context, and one token is a bloc
 
 TEST_CASE("verify: drafts of the pass before go first, masks after them draft for the next") {
   wf::DecodeSettings s = Settings(DiffusionStyle::kCausal, DecodeMode::kVerify);
-  wf::DraftVerifier v(s);
+  wf::DraftHistory history;
+  wf::DraftVerifier v(s, &history);
   Ids known = Prompt(5);
   Pass p;
   v.Plan(known, 100, {}, &p);
@@ -251,7 +252,8 @@ TEST_CASE("verify: drafts of the pass before go first, masks after them draft fo
 
 TEST_CASE(
     "verify, fast-dllm-v2: a pass over the block drafts, causal passes verify, the block's first token drafts none") {
-  wf::DraftVerifier v(Settings(DiffusionStyle::kFastDllmV2, DecodeMode::kVerify));
+  wf::DraftHistory history;
+  wf::DraftVerifier v(Settings(DiffusionStyle::kFastDllmV2, DecodeMode::kVerify), &history);
   Ids known = Prompt(8);
   Pass p;
   v.Plan(known, 100, {}, &p);
@@ -304,6 +306,32 @@ TEST_CASE("the number of drafts that gives most tokens a second follows from the
   CHECK(knee.Ms(1) == 10);
   CHECK(knee.Ms(12) == Approx(26));
   CHECK(knee.Ms(24) == Approx(68));
+}
+
+TEST_CASE("what drafts were worth is known to the next request; where they do not pay they are tried now and then") {
+  wf::DecodeSettings s = Settings(DiffusionStyle::kCausal, DecodeMode::kVerify);
+  wf::PassCosts costs;  // a second row costs half a first
+  costs.Add(1, 10);
+  costs.Add(2, 15);
+  costs.Add(8, 45);
+  wf::DraftHistory history;
+  const Ids known = Prompt(5);
+  const auto plan = [&](wf::DraftVerifier* v) {
+    Pass p;
+    v->Plan(known, 100, costs, &p);
+    return p.tokens.size();
+  };
+  wf::DraftVerifier first(s, &history);
+  CHECK(plan(&first) > 1);
+  for (int i = 0; i < 20; ++i) {
+    first.Verified(0, 6, Ids{7, 8, 9});
+    plan(&first);
+  }
+  CHECK(history.Chance() < 0.5);  // below what pays
+  wf::DraftVerifier second(s, &history);
+  int tried = 0;
+  for (int i = 0; i < 64; ++i) tried += plan(&second) > 1 ? 1 : 0;
+  CHECK(tried == 2);
 }
 
 TEST_CASE("a measured cost above that of more rows was disturbed") {

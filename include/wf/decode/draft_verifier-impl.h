@@ -26,8 +26,6 @@ WF_MODEL_INLINE size_t DraftVerifier::BestWidth(double p, size_t most, size_t dr
   return best;
 }
 
-WF_MODEL_INLINE double DraftVerifier::Chance() const noexcept { return right_ / tried_; }
-
 WF_MODEL_INLINE void DraftVerifier::Plan(std::span<const int32_t> known, size_t room, const PassCosts& costs,
                                          Pass* pass) {
   constexpr size_t kRetry = 32;  // passes without drafts until they are tried again: the text may have become easier
@@ -37,11 +35,11 @@ WF_MODEL_INLINE void DraftVerifier::Plan(std::span<const int32_t> known, size_t 
   const size_t most = std::min(room - 1, own_pass ? start + s_.block - n : s_.block - 1);
   const size_t draft_rows = own_pass ? s_.block : 0;
   const auto wanted = [&](size_t at_most, size_t extra_rows) {
-    return s_.drafts ? std::min(*s_.drafts, at_most) : BestWidth(Chance(), at_most, extra_rows, costs);
+    return s_.drafts ? std::min(*s_.drafts, at_most) : BestWidth(history_.Chance(), at_most, extra_rows, costs);
   };
   size_t width = wanted(most, draft_rows);
-  if (width == 0 && most != 0 && !s_.drafts && ++since_ >= kRetry) width = std::min(most, size_t{4});
-  if (width != 0) since_ = 0;
+  if (width == 0 && most != 0 && !s_.drafts && ++history_.idle >= kRetry) width = std::min(most, size_t{4});
+  if (width != 0) history_.idle = 0;
   if (own_pass && start == n) {  // the block's first token comes from the block before
     width = 0;
     drafts_.clear();
@@ -73,8 +71,8 @@ WF_MODEL_INLINE void DraftVerifier::Verified(size_t accepted, int32_t token, std
   constexpr double kFade = 0.95;
   const double compared = static_cast<double>(accepted + (accepted < checked_ ? 1 : 0));
   if (checked_ != 0) {
-    tried_ = tried_ * kFade + compared;
-    right_ = right_ * kFade + static_cast<double>(accepted);
+    history_.tried = history_.tried * kFade + compared;
+    history_.right = history_.right * kFade + static_cast<double>(accepted);
   }
   proposed_ += checked_;
   accepted_ += accepted;

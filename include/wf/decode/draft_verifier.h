@@ -17,10 +17,17 @@
 
 namespace wf {
 
+// How drafts fared, fading: shared by the requests of an engine, so that a short answer knows what earlier ones learnt.
+struct DraftHistory {
+  double tried = 1, right = 0.8;  // drafts that came to be compared, and of them accepted; begins with a hope
+  size_t idle = 0;                // passes without drafts in a row
+  double Chance() const noexcept { return right / tried; }
+};
+
 class DraftVerifier {
  public:
-  // `settings` of mode kVerify.
-  explicit DraftVerifier(const DecodeSettings& settings) : s_(settings) {}
+  // `settings` of mode kVerify. `history` of drafts of the same style must outlive it.
+  DraftVerifier(const DecodeSettings& settings, DraftHistory* history) : s_(settings), history_(*history) {}
 
   // The next pass, when all of `known` (prompt and output so far) but the last token has its K and V in the cache and
   // at most `room` >= 1 tokens may follow. A pass marked `draft` is answered by TakeDraft(), others by Verified().
@@ -45,14 +52,11 @@ class DraftVerifier {
   static size_t BestWidth(double p, size_t most, size_t draft_rows, const PassCosts& costs);
 
  private:
-  double Chance() const noexcept;  // that a draft is accepted if those before it were
-
   DecodeSettings s_;
+  DraftHistory& history_;
   std::vector<int32_t> drafts_;
   size_t checked_ = 0;  // of them, by the pass under way
   size_t proposed_ = 0, accepted_ = 0;
-  double tried_ = 1, right_ = 0.8;  // drafts that came to be compared, fading; begins with a hope
-  size_t since_ = 0;                // passes without drafts
 };
 
 }  // namespace wf

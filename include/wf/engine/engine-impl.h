@@ -292,6 +292,7 @@ struct Engine::Impl {
   }
   std::vector<float> logits;
   PassCosts costs;
+  DraftHistory draft_history[2];  // by style
   std::string notice;
   bool prepared = false;  // nothing is left that Prepare() could do
 };
@@ -363,7 +364,7 @@ WF_MODEL_INLINE Result<uint64_t> Engine::Submit(Request request, EventSink sink)
   WF_TRY(impl_->Check(request));
   WF_ASSIGN(const DecodeSettings settings, impl_->Decode(request.decode));
   auto s = std::make_unique<Sequence>(std::move(request), std::move(sink), settings, *impl_->model, impl_->kernels,
-                                      impl_->options.ctx);
+                                      impl_->options.ctx, &impl_->draft_history[static_cast<size_t>(settings.style)]);
   uint64_t id = 0;
   {
     std::lock_guard lock(impl_->mutex);

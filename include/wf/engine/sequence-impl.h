@@ -12,7 +12,7 @@
 namespace wf {
 
 WF_MODEL_INLINE Sequence::Sequence(Request r, EventSink s, const DecodeSettings& settings, const Model& m,
-                                   const KernelTable& kernels, int64_t ctx)
+                                   const KernelTable& kernels, int64_t ctx, DraftHistory* drafts)
     : request(std::move(r)),
       tokens(request.prompt),
       prompt_size(tokens.size()),
@@ -32,7 +32,7 @@ WF_MODEL_INLINE Sequence::Sequence(Request r, EventSink s, const DecodeSettings&
     banned_.insert(std::upper_bound(banned_.begin(), banned_.end(), settings_.mask), settings_.mask);
   }
   if (settings_.diffusion()) block_.emplace(settings_, prompt_size, static_cast<size_t>(ctx));
-  if (settings_.mode == DecodeMode::kVerify) verifier_.emplace(settings_);
+  if (settings_.mode == DecodeMode::kVerify) verifier_.emplace(settings_, drafts);
 }
 
 WF_MODEL_INLINE size_t Sequence::attention_block() const noexcept {

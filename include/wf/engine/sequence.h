@@ -29,7 +29,7 @@ class Sequence {
  public:
   using Clock = std::chrono::steady_clock;
   Sequence(Request r, EventSink s, const DecodeSettings& settings, const Model& m, const KernelTable& kernels,
-           int64_t ctx);
+           int64_t ctx, DraftHistory* drafts);
 
   // The next pass into `pass`, with at most `budget` rows of the prompt (but at least a whole block of style
   // fast-dllm-v2). False, and ended, if none is needed.
