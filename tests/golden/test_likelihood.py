@@ -24,36 +24,22 @@ def text(n, seed=46):
     return np.random.default_rng(seed).integers(0, 2044, n).tolist()
 
 
-class BlockReference(Reference):
-    """A row sees all keys up to the end of its block of `block` positions: 1 is causal."""
-
-    def attention(self, z, layer):
-        n = len(z)
-        q, k, v = (self.project(z, layer[p]).reshape(n, -1, self.dim) for p in "qkv")
-        q, k, out = self.rope(q), self.rope(k), np.empty_like(q)
-        at = np.arange(n) // self.block
-        hidden = at[None, :] > at[:, None]
-        for h in range(self.heads):
-            kv = h * self.kv_heads // self.heads
-            scores = np.where(hidden, -np.inf, q[:, h] @ k[:, kv].T / np.sqrt(self.dim))
-            p = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            out[:, h] = (p / p.sum(axis=-1, keepdims=True)) @ v[:, kv]
-        return self.project(out.reshape(n, -1), layer["o"])
-
-    def nll(self, ids, masked, block):
-        """Sum of the cross-entropies of the masked tokens, each from the row before, over all logits."""
-        self.block = block
-        seen = np.array(ids)
-        seen[masked] = MASK
-        rows = self.logits(seen)[np.array(masked) - 1]
-        peak = rows.max(axis=1)
-        lse = peak + np.log(np.exp(rows - peak[:, None]).sum(axis=1))
-        return (lse - rows[np.arange(len(masked)), np.array(ids)[masked]]).sum()
+def nll(reference, ids, masked, block):
+    """Sum of the cross-entropies of the masked tokens, each from the row before, over all logits. A row sees all keys up
+    to the end of its block of `block` positions: 1 is causal."""
+    seen = np.array(ids)
+    seen[masked] = MASK
+    at = np.arange(len(ids))
+    rows = reference.forward(seen, at, reference.memory(len(ids)), at[None, :] // block <= at[:, None] // block)
+    rows = rows[np.array(masked) - 1]
+    peak = rows.max(axis=1)
+    lse = peak + np.log(np.exp(rows - peak[:, None]).sum(axis=1))
+    return (lse - rows[np.arange(len(masked)), np.array(ids)[masked]]).sum()
 
 
 class Subject:
     def __init__(self, folder, tmp):
-        self.reference = BlockReference(folder)
+        self.reference = Reference(folder)
         self.file = tmp / f"{folder.name}.gguf"
         convert(folder, self.file, "f32")
 
@@ -108,7 +94,7 @@ def test_samples_are_the_oracles(subject, style, block, prompt, length):
             masked = sample["masked"]
             assert len(masked) == max(1, k * length // samples)
             assert masked == sorted(set(masked)) and prompt <= masked[0] and masked[-1] < len(ids)
-            want = subject.reference.nll(ids, masked, block) / (len(masked) / length)
+            want = nll(subject.reference, ids, masked, block) / (len(masked) / length)
             # A token's cross-entropy moves by at most twice what a logit does (test_toys.py); there are n, over n/L.
             off, bound = abs(sample["nll"] - want), 2 * length * np.array([CLOSE, MEAN])
             assert off <= bound[0 if (subject.reference.ties > TIE).all() else 1], f"{seed}, {k}: {masked}"
@@ -131,9 +117,9 @@ def test_samples_are_the_oracles(subject, style, block, prompt, length):
 def test_the_oracle_tells_the_styles_apart(subject):
     """The bounds above mean something: the wrong attention moves a sample of a short text by a multiple of them."""
     ids, masked = text(12, 1), [1, 3, 5, 6, 9, 10]
-    want = subject.reference.nll(ids, masked, 4)
+    want = nll(subject.reference, ids, masked, 4)
     for other in (1, 3, 12):
-        assert abs(subject.reference.nll(ids, masked, other) - want) > 10 * 2 * len(masked) * CLOSE, other
+        assert abs(nll(subject.reference, ids, masked, other) - want) > 10 * 2 * len(masked) * CLOSE, other
 
 
 def test_isas_threads_and_processes_agree(bard):
