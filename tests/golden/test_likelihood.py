@@ -24,7 +24,7 @@ def text(n, seed=46):
     return np.random.default_rng(seed).integers(0, 2044, n).tolist()
 
 
-def nll(reference, ids, masked, block):
+def cross_entropy(reference, ids, masked, block):
     """Sum of the cross-entropies of the masked tokens, each from the row before, over all logits. A row sees all keys up
     to the end of its block of `block` positions: 1 is causal."""
     seen = np.array(ids)
@@ -94,7 +94,7 @@ def test_samples_are_the_oracles(subject, style, block, prompt, length):
             masked = sample["masked"]
             assert len(masked) == max(1, k * length // samples)
             assert masked == sorted(set(masked)) and prompt <= masked[0] and masked[-1] < len(ids)
-            want = nll(subject.reference, ids, masked, block) / (len(masked) / length)
+            want = cross_entropy(subject.reference, ids, masked, block) / (len(masked) / length)
             # A token's cross-entropy moves by at most twice what a logit does (test_toys.py); there are n, over n/L.
             off, bound = abs(sample["nll"] - want), 2 * length * np.array([CLOSE, MEAN])
             assert off <= bound[0 if (subject.reference.ties > TIE).all() else 1], f"{seed}, {k}: {masked}"
@@ -117,9 +117,9 @@ def test_samples_are_the_oracles(subject, style, block, prompt, length):
 def test_the_oracle_tells_the_styles_apart(subject):
     """The bounds above mean something: the wrong attention moves a sample of a short text by a multiple of them."""
     ids, masked = text(12, 1), [1, 3, 5, 6, 9, 10]
-    want = nll(subject.reference, ids, masked, 4)
+    want = cross_entropy(subject.reference, ids, masked, 4)
     for other in (1, 3, 12):
-        assert abs(nll(subject.reference, ids, masked, other) - want) > 10 * 2 * len(masked) * CLOSE, other
+        assert abs(cross_entropy(subject.reference, ids, masked, other) - want) > 10 * 2 * len(masked) * CLOSE, other
 
 
 def test_isas_threads_and_processes_agree(bard):

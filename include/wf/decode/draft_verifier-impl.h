@@ -4,6 +4,7 @@
 #define WF_DECODE_DRAFT_VERIFIER_IMPL_H_
 
 #include <algorithm>
+#include <utility>
 
 #include "wf/decode/draft_verifier.h"
 
@@ -26,9 +27,21 @@ WF_MODEL_INLINE size_t DraftVerifier::BestWidth(double p, size_t most, size_t dr
   return best;
 }
 
+// Where drafts do not pay they are tried now and then, for the text may have become easier: as often as costs a
+// twentieth.
+WF_MODEL_INLINE size_t DraftVerifier::Try(size_t draft_rows, const PassCosts& costs) {
+  constexpr size_t kWidth = 4;
+  constexpr double kShare = 0.05;
+  const double ms = costs.Ms(1);
+  history_.idle_ms += ms;
+  const double price = costs.Ms(kWidth + 1) - ms + (draft_rows != 0 ? costs.Ms(draft_rows) : costs.Ms(kWidth + 1) - ms);
+  if (history_.idle_ms * kShare < price) return 0;
+  history_.idle_ms = 0;
+  return kWidth;
+}
+
 WF_MODEL_INLINE void DraftVerifier::Plan(std::span<const int32_t> known, size_t room, const PassCosts& costs,
                                          Pass* pass) {
-  constexpr size_t kRetry = 32;  // passes without drafts until they are tried again: the text may have become easier
   const size_t n = known.size(), start = n / s_.block * s_.block;
   // Drafts beyond the last token that may follow would be thrown away.
   const bool own_pass = s_.style == DiffusionStyle::kFastDllmV2;
@@ -37,11 +50,11 @@ WF_MODEL_INLINE void DraftVerifier::Plan(std::span<const int32_t> known, size_t 
   const auto wanted = [&](size_t at_most, size_t extra_rows) {
     return s_.drafts ? std::min(*s_.drafts, at_most) : BestWidth(history_.Chance(), at_most, extra_rows, costs);
   };
-  size_t width = wanted(most, draft_rows);
-  if (width == 0 && most != 0 && !s_.drafts && ++history_.idle >= kRetry) width = std::min(most, size_t{4});
-  if (width != 0) history_.idle = 0;
+  const size_t tried = std::min(std::exchange(trying_, 0), most);  // drafts of a try are checked, too
+  size_t width = std::max(wanted(most, draft_rows), tried);
+  if (width == 0 && most != 0 && !s_.drafts) width = trying_ = std::min(Try(draft_rows, costs), most);
   if (own_pass && start == n) {  // the block's first token comes from the block before
-    width = 0;
+    width = trying_ = 0;
     drafts_.clear();
   }
   if (own_pass && drafts_.empty() && width != 0) {
@@ -54,7 +67,7 @@ WF_MODEL_INLINE void DraftVerifier::Plan(std::span<const int32_t> known, size_t 
     return;
   }
   // Drafts that exist cost only their rows, and masks after them make the next ones.
-  if (own_pass) width = drafts_.empty() ? 0 : wanted(std::min(most, drafts_.size()), 0);
+  if (own_pass) width = drafts_.empty() ? 0 : std::max(wanted(std::min(most, drafts_.size()), 0), tried);
   pass->first = n - 1;
   pass->tokens.push_back(known.back());
   checked_ = std::min(width, drafts_.size());

@@ -20,7 +20,7 @@ namespace wf {
 // How drafts fared, fading: shared by the requests of an engine, so that a short answer knows what earlier ones learnt.
 struct DraftHistory {
   double tried = 1, right = 0.8;  // drafts that came to be compared, and of them accepted; begins with a hope
-  size_t idle = 0;                // passes without drafts in a row
+  double idle_ms = 0;             // spent in passes without drafts since they were last tried
   double Chance() const noexcept { return right / tried; }
 };
 
@@ -52,9 +52,12 @@ class DraftVerifier {
   static size_t BestWidth(double p, size_t most, size_t draft_rows, const PassCosts& costs);
 
  private:
+  size_t Try(size_t draft_rows, const PassCosts& costs);
+
   DecodeSettings s_;
   DraftHistory& history_;
   std::vector<int32_t> drafts_;
+  size_t trying_ = 0;   // drafts to be checked whatever they cost
   size_t checked_ = 0;  // of them, by the pass under way
   size_t proposed_ = 0, accepted_ = 0;
 };
