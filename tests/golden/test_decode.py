@@ -5,11 +5,15 @@ and two threads; settings that are none. The texts themselves: test_diffusion.py
 
 import functools
 import json
+import os
+import pty
+import re
+import subprocess
 
 import gguf_edit
 import numpy as np
 import pytest
-from harness import BARD, EXPECTED, convert, generate, isas, join, run, succeed
+from harness import BARD, BIN, EXPECTED, convert, generate, isas, join, run, succeed
 from test_diffusion import ARCHITECTURES, Toy, options, prompt_of
 from test_diffusion import run as decoded
 
@@ -293,3 +297,46 @@ def test_options_of_a_setting_are_all_tried():
     every = {"mode": "greedy", "style": "causal", "threshold": 1, "block": 2, "sub_block": 1, "max_passes": 3,
              "block_cache": True, "mask": 5, "ends": ()}  # fmt: skip
     assert all(o in flags for o in options(every) if str(o).startswith("--"))
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------
+
+
+def test_explain_tells_what_passes_cost_and_what_follows(bard):
+    for mode, word in [("ar", "several requests"), ("adaptive", "finalising: a pass of its own"), ("verify", "drafts:")]:
+        said = succeed("wf-run", "-m", bard, "-p", "ROMEO:", "-n", 4, "--temp", 0, "--decode", mode, "--explain").stderr
+        assert f"decode: {mode}" in said and word in said, said
+        assert all(f"{rows} row" in said for rows in (1, 2, 4, 8, 16, 32)), said
+    said = succeed("wf-run", "-m", bard, "-p", "ROMEO:", "-n", 4, "--temp", 0, "--decode", "iterative",
+                   "--diffusion-style", "causal", "--explain").stderr  # fmt: skip
+    assert "finalising: merged into the next pass" in said, said
+
+
+def test_a_view_of_blocks_is_for_terminals_and_leaves_the_text(bard):
+    args = ["-m", bard, "-p", "ROMEO:", "-n", 20, "--temp", 0, "--decode", "iterative"]
+    text = json.loads(succeed("wf-run", *args, "--json").stdout)["text"]
+    assert "--view needs a terminal" in run("wf-run", *args, "--view").stderr
+    leader, follower = pty.openpty()
+    with subprocess.Popen([str(BIN / "wf-run"), *map(str, args), "--view"], stdout=follower, stderr=subprocess.DEVNULL,
+                          stdin=subprocess.DEVNULL) as process:  # fmt: skip
+        os.close(follower)
+        shown = b""
+        try:
+            while chunk := os.read(leader, 65536):
+                shown += chunk
+        except OSError:  # how a terminal whose other end is closed reads
+            pass
+    os.close(leader)
+    assert process.returncode == 0
+    assert "░".encode() in shown
+    # What is drawn between saving the cursor and wiping is not part of the text.
+    left = re.sub(rb"(\x1bD)+\x1b\[\d+A\x1b7.*?\x1b8\x1b\[J", b"", shown, flags=re.S)
+    assert left.decode().replace("\r\n", "\n") == text + "\n"
+
+
+def test_a_context_above_the_models_must_be_forced(bard):
+    args = ["wf-run", "-m", bard, "--ids", "5", "-n", 2, "--temp", 0, "-c", 1024]
+    r = run(*args)
+    assert r.returncode == 1 and "expected 2 to 512" in r.stderr
+    assert "--force-context" in r.stderr
+    succeed(*args, "--force-context")

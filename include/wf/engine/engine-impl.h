@@ -311,7 +311,7 @@ WF_MODEL_INLINE Result<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<c
     return InvalidArgument("threads = " + std::to_string(o.threads) + ", expected 1 to 1024");
   if (o.ctx < 2 || o.ctx > (o.force_context ? int64_t{1} << 30 : trained)) {
     return InvalidArgument("context of " + std::to_string(o.ctx) + " tokens, expected 2 to " + std::to_string(trained) +
-                           ", what the model was trained for");
+                           ", what the model was trained for (--force-context, EngineOptions::force_context)");
   }
   const Result<DecodeSettings> settings = ResolveDecode(o.decode, *model, o.ctx);
   WF_TRY(settings.status());
