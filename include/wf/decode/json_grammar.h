@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// JSON texts as a language of bytes: a JSON schema becomes a grammar, and a matcher says after each byte whether a valid
+// text can still come of it. Every text that a matcher lets through is valid by the schema; docs/structured_output.md
+// lists the schemas that are understood and which of their texts are produced. Not for tokens (token_mask.h).
+#ifndef WF_DECODE_JSON_GRAMMAR_H_
+#define WF_DECODE_JSON_GRAMMAR_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "wf/base/inline.h"
+#include "wf/base/status.h"
+
+namespace wf {
+
+namespace detail {
+class GrammarBuilder;
+}
+
+struct JsonLimits {
+  static constexpr uint32_t kDepth = 64;             // arrays and objects inside each other, in an answer
+  static constexpr uint32_t kSchemaDepth = 64;       // in a schema; also references in a row
+  static constexpr size_t kSchemaBytes = 1 << 20;    // a schema's text
+  static constexpr size_t kNodes = 1 << 18;          // what is compiled of it
+  static constexpr size_t kEnumValues = 10000;       // of one enum
+  static constexpr uint32_t kCount = 1 << 14;        // of minLength and minItems; larger maxLength and maxItems act as this
+  static constexpr size_t kPatternBytes = 1 << 10;   // of a pattern
+  static constexpr size_t kPatternStates = 1 << 13;  // of its automaton, repetitions written out
+  static constexpr size_t kWork = 1 << 23;           // steps that one mask may take
+};
+
+// A network of automata over bytes that call each other: one for each schema, object and array. Immutable, safe for
+// concurrent use.
+class JsonGrammar {
+ public:
+  static constexpr uint32_t kNever = ~0u;
+
+  enum class EdgeKind : uint8_t { kBytes, kEmpty, kCall };
+  struct Edge {
+    uint32_t to;    // for a call: where it returns to
+    uint32_t rule;  // of a call
+    uint8_t lo, hi;
+    EdgeKind kind;
+  };
+  struct Node {
+    uint32_t edges;  // its first edge; its last is before the next node's first
+    uint32_t need;   // levels of arrays and objects that must still be opened from here to the end of the rule
+    uint32_t room;   // characters of a string that may follow whatever they are; kNever: any number
+    bool accept;     // the rule may end
+  };
+  struct Rule {
+    uint32_t start;
+    bool nests;  // an array or object
+  };
+
+  const Node& node(uint32_t n) const noexcept { return nodes_[n]; }
+  const Edge* begin(uint32_t n) const noexcept { return edges_.data() + nodes_[n].edges; }
+  const Edge* end(uint32_t n) const noexcept { return edges_.data() + nodes_[n + 1].edges; }
+  const Rule& rule(uint32_t r) const noexcept { return rules_[r]; }
+  uint32_t start() const noexcept { return rules_[start_].start; }
+  size_t nodes() const noexcept { return nodes_.size() - 1; }
+  // Bytes that no edge tells apart have the same class.
+  uint8_t class_of(uint8_t byte) const noexcept { return class_of_[byte]; }
+  uint32_t classes() const noexcept { return classes_; }
+  uint8_t example(uint32_t cls) const noexcept { return example_[cls]; }
+  // Whether any edge takes this byte.
+  bool uses(uint8_t byte) const noexcept { return uses_[byte]; }
+  // The rule of one character of a string.
+  uint32_t character() const noexcept { return character_; }
+
+ private:
+  friend class detail::GrammarBuilder;
+  std::vector<Node> nodes_;  // and one behind the last
+  std::vector<Edge> edges_;
+  std::vector<Rule> rules_;
+  uint32_t start_ = 0, character_ = 0, classes_ = 0;
+  std::array<uint8_t, 256> class_of_{}, example_{};
+  std::array<bool, 256> uses_{};
+};
+
+// The grammar of the values that a JSON schema allows. Errors begin with `name` and the JSON pointer of the keyword, as
+// in "NAME/properties/a/patternProperties: not supported": kUnsupported for what is outside the subset, kInvalidArgument
+// for what is no schema or allows no value, kLimit for what is too large.
+Result<std::shared_ptr<const JsonGrammar>> CompileJsonSchema(std::string_view schema_json,
+                                                             const std::string& name = "schema");
+// Any JSON object.
+std::shared_ptr<const JsonGrammar> JsonObjectGrammar();
+
+// Follows a text through a grammar. What was worked out is kept as a table of states, so a byte costs one look-up the
+// second time. Copies are independent; one thread at a time.
+class JsonMatcher {
+ public:
+  using State = uint32_t;
+  static constexpr State kDead = 0;  // no valid text begins so
+
+  explicit JsonMatcher(std::shared_ptr<const JsonGrammar> grammar);
+
+  // The text so far goes on with `byte`. False, and nothing changes, if no valid text does.
+  bool Advance(uint8_t byte);
+  bool CanEnd() const { return can_end(state_); }  // the text so far is valid
+  bool CanGoOn() const { return can_go_on(state_); }
+
+  // For walks over many continuations. States are valid until the next call of Trim().
+  State state() const noexcept { return state_; }
+  void set_state(State s) noexcept { state_ = s; }
+  State Next(State s, uint8_t byte) {
+    const uint32_t next = next_[static_cast<size_t>(s) * classes_ + grammar_->class_of(byte)];
+    return next != kUnknown ? next : Follow(s, byte);
+  }
+  bool can_end(State s) const { return !states_[s].frames.empty() && states_[s].frames.front() == 0; }
+  bool can_go_on(State s) const { return states_[s].frames.size() > (can_end(s) ? 1 : 0); }
+  // How many plain characters of a string may follow; kNever: any number. *only: nothing but that string goes on here.
+  uint32_t room(State s, bool* only) const {
+    *only = states_[s].room_only;
+    return states_[s].room;
+  }
+  // Forgets all states but the present one if there are very many. True: states changed their numbers.
+  bool Trim();
+  // Steps taken since the last call of ResetWork(). Above kWork everything is kDead until then.
+  void ResetWork() noexcept { work_ = 0; }
+  bool overworked() const noexcept { return work_ > JsonLimits::kWork; }
+  const JsonGrammar& grammar() const noexcept { return *grammar_; }
+
+ private:
+  static constexpr uint32_t kUnknown = ~0u;
+  // A node and, as a list, where the calls that led to it return to. parent 0: none.
+  struct Frame {
+    uint32_t node, parent, depth;
+  };
+  struct StateInfo {
+    std::vector<uint32_t> frames;  // ascending; a leading 0 says that the text may end here
+    uint32_t room = 0;
+    bool room_only = false;
+  };
+  struct ListHash {
+    size_t operator()(const std::vector<uint32_t>& v) const noexcept {
+      uint64_t h = v.size();
+      for (const uint32_t x : v) h = (h ^ x) * 0x9e3779b97f4a7c15ull ^ (h >> 29);
+      return static_cast<size_t>(h);
+    }
+  };
+
+  void Clear();
+  uint32_t InternFrame(uint32_t node, uint32_t parent, uint32_t depth);
+  void Reach(uint32_t node, uint32_t parent, uint32_t depth);
+  State Close();
+  State Follow(State s, uint8_t byte);
+
+  std::shared_ptr<const JsonGrammar> grammar_;
+  uint32_t classes_;
+  State state_ = kDead;
+  std::vector<Frame> frames_;  // [0] is no frame
+  std::unordered_map<uint64_t, uint32_t> frame_ids_;
+  std::vector<StateInfo> states_;
+  std::unordered_map<std::vector<uint32_t>, State, ListHash> state_ids_;
+  std::vector<State> next_;  // [state][class]
+  size_t work_ = 0;
+  // Of Close(): frames to look at, and which were seen.
+  std::vector<uint32_t> pending_;
+  std::vector<uint32_t> seen_;
+  uint32_t round_ = 0;
+};
+
+}  // namespace wf
+#if !WF_MODEL_COMPILED
+#include "wf/decode/json_grammar-impl.h"
+#endif
+#endif  // WF_DECODE_JSON_GRAMMAR_H_
