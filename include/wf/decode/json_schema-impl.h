@@ -318,64 +318,57 @@ class SchemaCompiler {
     return OkStatus();
   }
 
+  struct Bound {
+    bool given = false;
+    Decimal value;
+    bool open = false;  // the value itself is not allowed
+  };
   // The one of two keywords that says more. `sign` is 1 for lower bounds.
-  static Status Bound(const json::object& o, const std::string& path, std::string_view closed, std::string_view open,
-                      int sign, std::optional<Decimal>* bound, bool* is_open) {
+  static Result<Bound> StricterOf(const json::object& o, const std::string& path, std::string_view closed,
+                                  std::string_view open, int sign) {
+    Bound bound;
     for (const std::string_view key : {closed, open}) {
       const json::value* v = o.if_contains(key);
       if (v == nullptr) continue;
       const std::string at = path + "/" + std::string(key);
-      if (!v->is_number()) return InvalidArgument(at + ": expected a number");
-      if (v->is_double() && !std::isfinite(v->get_double())) return InvalidArgument(at + ": expected a finite number");
+      if (!v->is_number() || !std::isfinite(v->to_number<double>())) return InvalidArgument(at + ": expected a number");
       const Decimal d = v->is_double()  ? DecimalFrom(v->get_double())
                         : v->is_int64() ? DecimalFrom(v->get_int64())
                                         : DecimalFrom(v->get_uint64());
-      const int c = *bound ? Compare(d, **bound) * sign : 1;
-      if (c < 0) continue;
-      *bound = d;
-      *is_open = key == open || (c == 0 && *is_open);
+      if (!bound.given || Compare(d, bound.value) * sign >= 0) bound = {true, d, key == open};
     }
-    return OkStatus();
+    return bound;
   }
 
   Status Number(const json::object& o, const std::string& path, bool whole, uint32_t rule) {
     const auto [from, to] = g_.ends(rule);
-    std::optional<Decimal> low, high;
-    NumberRange range;
-    WF_TRY(Bound(o, path, "minimum", "exclusiveMinimum", 1, &low, &range.low_open));
-    WF_TRY(Bound(o, path, "maximum", "exclusiveMaximum", -1, &high, &range.high_open));
-    if (!low && !high && !whole) {
+    WF_ASSIGN(Bound low, StricterOf(o, path, "minimum", "exclusiveMinimum", 1));
+    WF_ASSIGN(Bound high, StricterOf(o, path, "maximum", "exclusiveMaximum", -1));
+    if (!low.given && !high.given && !whole) {
       g_.AnyNumber(from, to);
       return OkStatus();
     }
     // As many digits as 64 bits hold, or as a double tells apart.
     const size_t most = whole ? 18 : 15;
-    size_t digits = low && high ? 1 : whole ? 18 : 9;
-    for (const auto& b : {low, high}) {
-      if (b) digits = std::max(digits, std::min(most, b->digits.size()));
+    size_t digits = low.given && high.given ? 1 : whole ? 18 : 9;
+    for (const Bound* b : {&low, &high}) {
+      if (b->given) digits = std::max(digits, std::min(most, b->value.digits.size()));
     }
-    const auto outermost = [&](bool negative) { return Decimal{negative, std::string(digits, '9'), {}}; };
-    if (!low || (low->negative && low->digits.size() > most)) {
-      low = outermost(true);
-      range.low_open = false;
-    }
-    if (!high || (!high->negative && high->digits.size() > most)) {
-      high = outermost(false);
-      range.high_open = false;
-    }
-    for (const auto& b : {low, high}) {
-      if (b->digits.size() <= most) continue;
+    // A bound that is not there, or further out than all numbers of so many digits, is the outermost of those.
+    const auto within = [&](Bound* b, bool negative) {
+      const bool outside = b->value.digits.size() > most && b->value.negative == negative;
+      if (!b->given || outside) *b = {true, Decimal{negative, std::string(digits, '9'), {}}, false};
+      return b->value.digits.size() <= most;
+    };
+    if (!within(&low, true) || !within(&high, false)) {
       return Unsupported(path + ": bounds that leave only numbers of more than " + std::to_string(most) +
                          " digits are not supported");
     }
-    range.low = *low;
-    range.high = *high;
-    range.fraction = whole ? 0 : most - digits;
-    const int c = Compare(*low, *high);
-    if (c > 0 || (c == 0 && (range.low_open || range.high_open))) {
+    const int c = Compare(low.value, high.value);
+    if (c > 0 || (c == 0 && (low.open || high.open))) {
       return InvalidArgument(path + ": no number is within the bounds");
     }
-    g_.Number(from, range, to);
+    g_.Number(from, {low.value, high.value, low.open, high.open, whole ? 0 : most - digits}, to);
     return OkStatus();
   }
 
