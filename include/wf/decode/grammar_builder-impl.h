@@ -317,7 +317,8 @@ WF_MODEL_INLINE uint32_t GrammarBuilder::AnyValue() {
 // The least solution, by going from the ends backwards: a node is looked at again whenever one that it leads to got
 // better.
 WF_MODEL_INLINE void GrammarBuilder::Close() {
-  std::stable_sort(edges_.begin(), edges_.end(), [](const BuiltEdge& a, const BuiltEdge& b) { return a.from < b.from; });
+  std::stable_sort(edges_.begin(), edges_.end(),
+                   [](const BuiltEdge& a, const BuiltEdge& b) { return a.from < b.from; });
   std::vector<std::pair<uint32_t, uint32_t>> users;  // node, edge that leads there or calls what begins there
   for (uint32_t i = 0; i < edges_.size(); ++i) {
     const JsonGrammar::Edge& e = edges_[i].edge;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Puts a JsonGrammar together: nodes, edges and rules, and the pieces that JSON texts are made of (literals, characters,
-// strings, numbers within bounds). Knows nothing of schemas (json_schema-impl.h).
+// Puts a JsonGrammar together: nodes, edges and rules, and the pieces that JSON texts are made of (literals,
+// characters, strings, numbers within bounds). Knows nothing of schemas (json_schema-impl.h).
 #ifndef WF_DECODE_GRAMMAR_BUILDER_H_
 #define WF_DECODE_GRAMMAR_BUILDER_H_
 
@@ -35,7 +35,7 @@ struct Decimal {
 };
 Decimal DecimalFrom(int64_t v);
 Decimal DecimalFrom(uint64_t v);
-Decimal DecimalFrom(double v);                   // finite
+Decimal DecimalFrom(double v);                    // finite
 int Compare(const Decimal& a, const Decimal& b);  // <0, 0, >0
 
 struct NumberRange {
@@ -58,9 +58,7 @@ class GrammarBuilder {
   void Bytes(uint32_t from, uint8_t lo, uint8_t hi, uint32_t to) {
     Add(from, {to, 0, lo, hi, JsonGrammar::EdgeKind::kBytes});
   }
-  void Call(uint32_t from, uint32_t rule, uint32_t to) {
-    Add(from, {to, rule, 0, 0, JsonGrammar::EdgeKind::kCall});
-  }
+  void Call(uint32_t from, uint32_t rule, uint32_t to) { Add(from, {to, rule, 0, 0, JsonGrammar::EdgeKind::kCall}); }
   // More nodes than allowed: what was built is of no use.
   bool full() const noexcept { return nodes_.size() > JsonLimits::kNodes; }
 

@@ -111,10 +111,8 @@ WF_MODEL_INLINE void GrammarBuilder::Step(Walk* w, size_t at, bool on_low, bool 
   const char high = on_high ? Walk::Digit(r.high, at) : '9';
   const auto go = [&](char from, char to, bool low_after, bool high_after) {
     if (from > to) return;
-    const auto [found, added] =
-        w->nodes.try_emplace({static_cast<std::ptrdiff_t>(w->length) - static_cast<std::ptrdiff_t>(at) - 1, low_after,
-                              high_after},
-                             0);
+    const auto [found, added] = w->nodes.try_emplace(
+        {static_cast<std::ptrdiff_t>(w->length) - static_cast<std::ptrdiff_t>(at) - 1, low_after, high_after}, 0);
     if (added) found->second = Node();
     const uint32_t next = found->second;
     Bytes(node, static_cast<uint8_t>(from), static_cast<uint8_t>(to), next);

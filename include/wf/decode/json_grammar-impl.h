@@ -29,8 +29,7 @@ WF_MODEL_INLINE void JsonMatcher::Clear() {
 }
 
 WF_MODEL_INLINE uint32_t JsonMatcher::InternFrame(uint32_t node, uint32_t parent, uint32_t depth) {
-  const auto [at, added] =
-      frame_ids_.try_emplace(uint64_t{node} << 32 | parent, static_cast<uint32_t>(frames_.size()));
+  const auto [at, added] = frame_ids_.try_emplace(uint64_t{node} << 32 | parent, static_cast<uint32_t>(frames_.size()));
   if (added) {
     frames_.push_back({node, parent, depth});
     seen_.push_back(0);
@@ -48,8 +47,8 @@ WF_MODEL_INLINE void JsonMatcher::Reach(uint32_t node, uint32_t parent, uint32_t
   pending_.push_back(frame);
 }
 
-// The state of all frames that are reached without a byte. Every call takes a byte before it can come to itself, so this
-// ends.
+// The state of all frames that are reached without a byte. Every call takes a byte before it can come to itself, so
+// this ends.
 WF_MODEL_INLINE JsonMatcher::State JsonMatcher::Close() {
   StateInfo info;
   bool can_end = false;

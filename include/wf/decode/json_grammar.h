@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON texts as a language of bytes: a JSON schema becomes a grammar, and a matcher says after each byte whether a valid
-// text can still come of it. Every text that a matcher lets through is valid by the schema; docs/structured_output.md
-// lists the schemas that are understood and which of their texts are produced. Not for tokens (token_mask.h).
+// JSON texts as a language of bytes: a JSON schema becomes a grammar, and a matcher says after each byte whether a
+// valid text can still come of it. Every text that a matcher lets through is valid by the schema;
+// docs/structured_output.md lists the schemas that are understood and which of their texts are produced. Not for tokens
+// (token_mask.h).
 #ifndef WF_DECODE_JSON_GRAMMAR_H_
 #define WF_DECODE_JSON_GRAMMAR_H_
 
@@ -24,12 +25,12 @@ class GrammarBuilder;
 }
 
 struct JsonLimits {
-  static constexpr uint32_t kDepth = 64;             // arrays and objects inside each other, in an answer
-  static constexpr uint32_t kSchemaDepth = 64;       // in a schema; also references in a row
-  static constexpr size_t kSchemaBytes = 1 << 20;    // a schema's text
-  static constexpr size_t kNodes = 1 << 18;          // what is compiled of it
-  static constexpr size_t kEnumValues = 10000;       // of one enum
-  static constexpr uint32_t kCount = 1 << 14;        // of minLength and minItems; larger maxLength and maxItems act as this
+  static constexpr uint32_t kDepth = 64;           // arrays and objects inside each other, in an answer
+  static constexpr uint32_t kSchemaDepth = 64;     // in a schema; also references in a row
+  static constexpr size_t kSchemaBytes = 1 << 20;  // a schema's text
+  static constexpr size_t kNodes = 1 << 18;        // what is compiled of it
+  static constexpr size_t kEnumValues = 10000;     // of one enum
+  static constexpr uint32_t kCount = 1 << 14;  // of minLength and minItems; larger maxLength and maxItems act as this
   static constexpr size_t kPatternBytes = 1 << 10;   // of a pattern
   static constexpr size_t kPatternStates = 1 << 13;  // of its automaton, repetitions written out
   static constexpr size_t kWork = 1 << 23;           // steps that one mask may take
@@ -85,8 +86,8 @@ class JsonGrammar {
 };
 
 // The grammar of the values that a JSON schema allows. Errors begin with `name` and the JSON pointer of the keyword, as
-// in "NAME/properties/a/patternProperties: not supported": kUnsupported for what is outside the subset, kInvalidArgument
-// for what is no schema or allows no value, kLimit for what is too large.
+// in "NAME/properties/a/patternProperties: not supported": kUnsupported for what is outside the subset,
+// kInvalidArgument for what is no schema or allows no value, kLimit for what is too large.
 Result<std::shared_ptr<const JsonGrammar>> CompileJsonSchema(std::string_view schema_json,
                                                              const std::string& name = "schema");
 // Any JSON object.

@@ -199,7 +199,8 @@ inline bool Exclusive(const json::value& root, const json::value& a, const json:
   const auto demanded = [&](const json::object& s, std::string_view key) -> const json::object* {
     const json::value* required = s.if_contains("required");
     const json::value* properties = s.if_contains("properties");
-    if (required == nullptr || !required->is_array() || properties == nullptr || !properties->is_object()) return nullptr;
+    if (required == nullptr || !required->is_array() || properties == nullptr || !properties->is_object())
+      return nullptr;
     for (const json::value& name : required->get_array()) {
       if (name.is_string() && View(name.get_string()) == key) {
         return Behind(root, properties->get_object().if_contains(key));

@@ -50,8 +50,8 @@ class TokenMask {
 // The tokens of a vocabulary in the order of their bytes. Immutable, safe for concurrent use.
 class TokenTable {
  public:
-  // `rows` is the number of logits, at least the vocabulary's. Tokens of `banned` (BannedTokens() of sampler.h), control
-  // tokens, unknown and unused ones are never part of a text.
+  // `rows` is the number of logits, at least the vocabulary's. Tokens of `banned` (BannedTokens() of sampler.h),
+  // control tokens, unknown and unused ones are never part of a text.
   TokenTable(const Tokenizer& tokenizer, size_t rows, std::span<const int32_t> banned);
 
   size_t rows() const noexcept { return rows_; }
@@ -62,9 +62,9 @@ class TokenTable {
 
   // In the order of a walk, children behind their parent.
   struct Node {
-    uint32_t end;        // behind its last descendant
-    uint32_t first_id;   // of its tokens; the last is before the next node's first
-    uint16_t depth;      // bytes before this one
+    uint32_t end;       // behind its last descendant
+    uint32_t first_id;  // of its tokens; the last is before the next node's first
+    uint16_t depth;     // bytes before this one
     uint8_t byte;
   };
   struct Tree {
