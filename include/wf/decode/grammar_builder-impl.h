@@ -357,20 +357,45 @@ WF_MODEL_INLINE void GrammarBuilder::Close() {
   }
 }
 
+// Nodes that the start leads to, through edges that can come to an end.
+WF_MODEL_INLINE std::vector<bool> GrammarBuilder::Reachable(uint32_t start) const {
+  std::vector<uint32_t> first(nodes_.size() + 1, 0);  // edge of each node; they are sorted
+  for (const BuiltEdge& e : edges_) ++first[e.from + 1];
+  for (size_t n = 1; n < first.size(); ++n) first[n] += first[n - 1];
+  std::vector<bool> reached(nodes_.size());
+  std::vector<uint32_t> pending;
+  const auto reach = [&](uint32_t n) {
+    if (!reached[n]) pending.push_back(n);
+    reached[n] = true;
+  };
+  reach(rules_[start].ends.start);
+  while (!pending.empty()) {
+    const uint32_t n = pending.back();
+    pending.pop_back();
+    for (uint32_t i = first[n]; i < first[n + 1]; ++i) {
+      const JsonGrammar::Edge& e = edges_[i].edge;
+      if (!Leads(e)) continue;
+      reach(e.to);
+      if (e.kind == JsonGrammar::EdgeKind::kCall) reach(rules_[e.rule].ends.start);
+    }
+  }
+  return reached;
+}
+
 WF_MODEL_INLINE std::shared_ptr<const JsonGrammar> GrammarBuilder::Finish(uint32_t start) {
   auto g = std::make_shared<JsonGrammar>();
+  const std::vector<bool> reached = Reachable(start);
   std::set<uint32_t> borders = {0, 256};
   size_t at = 0;
   for (uint32_t n = 0; n < nodes_.size(); ++n) {
     g->nodes_.push_back({static_cast<uint32_t>(g->edges_.size()), need_[n], rooms_[n], nodes_[n] != 0});
     for (; at < edges_.size() && edges_[at].from == n; ++at) {
       const JsonGrammar::Edge& e = edges_[at].edge;
-      if (need_[e.to] == JsonGrammar::kNever) continue;
-      if (e.kind == JsonGrammar::EdgeKind::kCall && !Possible(e.rule)) continue;
+      if (!reached[n] || !Leads(e)) continue;
       g->edges_.push_back(e);
       if (e.kind != JsonGrammar::EdgeKind::kBytes) continue;
       borders.insert({e.lo, e.hi + 1u});
-      for (uint32_t b = e.lo; b <= e.hi; ++b) g->uses_[b] = true;
+      for (uint32_t byte = e.lo; byte <= e.hi; ++byte) g->uses_[byte] = true;
     }
   }
   g->nodes_.push_back({static_cast<uint32_t>(g->edges_.size()), 0, 0, false});

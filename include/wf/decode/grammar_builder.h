@@ -60,7 +60,9 @@ class GrammarBuilder {
   }
   void Call(uint32_t from, uint32_t rule, uint32_t to) { Add(from, {to, rule, 0, 0, JsonGrammar::EdgeKind::kCall}); }
   // More nodes than allowed: what was built is of no use.
-  bool full() const noexcept { return nodes_.size() > JsonLimits::kNodes; }
+  bool full() const noexcept { return nodes_.size() + charged_ > JsonLimits::kNodes; }
+  // Counts work on the side as so many nodes.
+  void Charge(size_t nodes) { charged_ += nodes; }
 
   void Literal(uint32_t from, std::string_view text, uint32_t to);
   // Any of the texts; those that begin alike share their beginning.
@@ -105,11 +107,16 @@ class GrammarBuilder {
   void Add(uint32_t from, JsonGrammar::Edge e) {
     if (!full()) edges_.push_back({from, e});
   }
+  bool Leads(const JsonGrammar::Edge& e) const {
+    return need_[e.to] != JsonGrammar::kNever && (e.kind != JsonGrammar::EdgeKind::kCall || Possible(e.rule));
+  }
+  std::vector<bool> Reachable(uint32_t start) const;
   void Utf8(uint32_t from, uint32_t lo, uint32_t hi, uint32_t to);
   void MakeCharacterRule();
   void Magnitude(uint32_t from, const NumberRange& range, uint32_t to);
   void Step(Walk* walk, size_t at, bool on_low, bool on_high, uint32_t node);
 
+  size_t charged_ = 0;
   std::vector<uint32_t> rooms_;  // of nodes
   std::vector<uint8_t> nodes_;   // 1: a rule may end there
   std::vector<BuiltEdge> edges_;

@@ -43,6 +43,8 @@ class PatternAutomaton {
     return a;
   }
 
+  size_t states() const noexcept { return states_.size(); }
+
   // Adds the strings of min to max (kNever: no limit) characters that match, with their quotes.
   void Build(uint32_t from, uint32_t min, uint32_t max, uint32_t to, GrammarBuilder* g) const {
     const uint32_t cap = max == JsonGrammar::kNever ? min : max;  // longer ones are counted as this long

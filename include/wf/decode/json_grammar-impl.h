@@ -39,7 +39,7 @@ WF_MODEL_INLINE uint32_t JsonMatcher::InternFrame(uint32_t node, uint32_t parent
 
 // Puts a frame among those that Close() looks at, if the levels left suffice from there.
 WF_MODEL_INLINE void JsonMatcher::Reach(uint32_t node, uint32_t parent, uint32_t depth) {
-  ++work_;
+  if (++work_ > JsonLimits::kWork) return;  // the state will not be used
   if (depth + grammar_->node(node).need > JsonLimits::kDepth) return;
   const uint32_t frame = InternFrame(node, parent, depth);
   if (seen_[frame] == round_) return;
@@ -77,7 +77,10 @@ WF_MODEL_INLINE JsonMatcher::State JsonMatcher::Close() {
         const JsonGrammar::Rule& rule = grammar_->rule(e->rule);
         const uint32_t depth = f.depth + (rule.nests ? 1 : 0);
         if (depth + grammar_->node(rule.start).need > JsonLimits::kDepth) continue;
-        Reach(rule.start, InternFrame(e->to, f.parent, f.depth), depth);
+        // A call that is the last thing its rule does returns where the rule does: chains of references, which may have
+        // very many ways through, leave no trace. Arrays and objects end with a byte, so depths stay right.
+        const bool last = grammar_->node(e->to).accept && grammar_->begin(e->to) == grammar_->end(e->to);
+        Reach(rule.start, last ? f.parent : InternFrame(e->to, f.parent, f.depth), depth);
       }
     }
     if (!keep) continue;
@@ -112,6 +115,7 @@ WF_MODEL_INLINE JsonMatcher::State JsonMatcher::Follow(State s, uint8_t byte) {
     }
   }
   const State next = Close();
+  if (overworked()) return kDead;
   next_[static_cast<size_t>(s) * classes_ + grammar_->class_of(byte)] = next;
   return next;
 }

@@ -33,7 +33,7 @@ struct JsonLimits {
   static constexpr uint32_t kCount = 1 << 14;  // of minLength and minItems; larger maxLength and maxItems act as this
   static constexpr size_t kPatternBytes = 1 << 10;   // of a pattern
   static constexpr size_t kPatternStates = 1 << 13;  // of its automaton, repetitions written out
-  static constexpr size_t kWork = 1 << 23;           // steps that one mask may take
+  static constexpr size_t kWork = 1 << 20;           // steps that one mask may take
 };
 
 // A network of automata over bytes that call each other: one for each schema, object and array. Immutable, safe for
@@ -102,7 +102,8 @@ class JsonMatcher {
 
   explicit JsonMatcher(std::shared_ptr<const JsonGrammar> grammar);
 
-  // The text so far goes on with `byte`. False, and nothing changes, if no valid text does.
+  // The text so far goes on with `byte`. False, and nothing changes, if no valid text does, or if finding out takes
+  // more than kWork steps.
   bool Advance(uint8_t byte);
   bool CanEnd() const { return can_end(state_); }  // the text so far is valid
   bool CanGoOn() const { return can_go_on(state_); }

@@ -113,6 +113,7 @@ inline Status AddStrings(const json::object& o, const std::string& path, uint32_
   }
   const Result<PatternAutomaton> automaton = PatternAutomaton::Compile(text);
   if (!automaton.ok()) return automaton.status().WithContext(at);
+  g->Charge(automaton->states());
   automaton->Build(from, min, max, to, g);
   return OkStatus();
 }
@@ -154,10 +155,12 @@ inline Status AddNumbers(const json::object& o, const std::string& path, bool wh
   for (const NumberBound* b : {&low, &high}) {
     if (b->given) digits = std::max(digits, std::min(most, b->value.digits.size()));
   }
+  const size_t fraction = whole ? 0 : most - digits;
   // A bound that is not there, or further out than all numbers of so many digits, is the outermost of those.
   const auto within = [&](NumberBound* b, bool negative) {
     const bool outside = b->value.digits.size() > most && b->value.negative == negative;
-    if (!b->given || outside) *b = {true, Decimal{negative, std::string(digits, '9'), {}}, false};
+    if (!b->given || outside)
+      *b = {true, Decimal{negative, std::string(digits, '9'), std::string(fraction, '9')}, false};
     return b->value.digits.size() <= most;
   };
   if (!within(&low, true) || !within(&high, false)) {
@@ -168,7 +171,7 @@ inline Status AddNumbers(const json::object& o, const std::string& path, bool wh
   if (c > 0 || (c == 0 && (low.open || high.open))) {
     return InvalidArgument(path + ": no number is within the bounds");
   }
-  g->Number(from, {low.value, high.value, low.open, high.open, whole ? 0 : most - digits}, to);
+  g->Number(from, {low.value, high.value, low.open, high.open, fraction}, to);
   return OkStatus();
 }
 
