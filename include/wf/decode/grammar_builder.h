@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "wf/base/inline.h"
-#include "wf/decode/json_grammar.h"
+#include "wf/decode/grammar.h"
 
 namespace wf::detail {
 
