@@ -19,7 +19,7 @@ def ask(requests):
     lines = "".join(json.dumps(r) + "\n" for r in requests)
     out = subprocess.run([PROGRAM, SOURCE / "models" / "bard"], input=lines, capture_output=True, text=True, timeout=900)
     assert out.returncode == 0, out.stderr
-    answers = [json.loads(line) for line in out.stdout.splitlines()]
+    answers = [json.loads(line) for line in out.stdout.rstrip("\n").split("\n")]  # not at U+2028
     assert len(answers) == len(requests)
     return answers
 
