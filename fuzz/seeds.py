@@ -205,8 +205,34 @@ def template_seeds():
             yield "sample-model", template.encode()
 
 
+SCHEMAS = {
+    "any": ("true", '{"a":[1,-2.5e3,"\\ud83d\\ude00",null]}'),
+    "object": ({"type": "object", "properties": {"a": {"type": "integer", "minimum": -5, "maximum": 120},
+                                                 "b": {"type": "string", "minLength": 1, "maxLength": 9}},
+                "required": ["a"], "additionalProperties": {"type": "boolean"}}, '{"a": 7,"b":"x","c":true}'),
+    "recursive": ({"$ref": "#/$defs/n", "$defs": {"n": {"type": "array", "items": {"anyOf": [
+        {"$ref": "#/$defs/n"}, {"const": None}]}, "minItems": 1, "maxItems": 3}}}, "[[null],null]"),
+    "enum": ({"enum": ["a", "ab", 1, 1.5, {"x": [True]}]}, '{"x":[true]}'),
+    "one-of": ({"oneOf": [{"type": "object", "properties": {"k": {"const": "a"}}, "required": ["k"]},
+                          {"type": "object", "properties": {"k": {"const": "b"}}, "required": ["k"]}]}, '{"k":"b"}'),
+    "pattern": ({"type": "string", "pattern": "^(a|[^b-d\\s\"]){2,3}\\.x+?$", "maxLength": 12}, '"aé.xx"'),
+    "format": ({"type": "string", "format": "date-time"}, '"2024-02-29T00:00:00Z"'),
+    "number": ({"type": ["number", "null"], "exclusiveMinimum": -0.25, "maximum": 1e3}, "0.125"),
+    "tuple": ({"prefixItems": [{"type": "null"}], "items": False}, "[null]"),
+    "refused": ({"properties": {"a": {"patternProperties": {}}}}, ""),
+    "circular": ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, ""),
+}
+
+
+def schema_seeds():
+    for name, (schema, text) in SCHEMAS.items():
+        source = schema if isinstance(schema, str) else json.dumps(schema)
+        yield name, f"{source}\0{text}".encode()
+
+
 def main(out):
-    folders = {"gguf": (), "safetensors": (), "tokenizer": tokenizer_seeds(), "chat_template": template_seeds()}
+    folders = {"gguf": (), "safetensors": (), "tokenizer": tokenizer_seeds(), "chat_template": template_seeds(),
+               "json_schema": schema_seeds()}
     folders |= {"pickle": pickle_seeds(), "sgl_bin": sgl_bin_seeds(), "sentencepiece": sentencepiece_seeds()}
     for folder, seeds in folders.items():
         os.makedirs(os.path.join(out, folder), exist_ok=True)
