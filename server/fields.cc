@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "wf/base/quote.h"
+#include "wf/decode/json_grammar.h"
 
 namespace wf::server {
 namespace {
@@ -197,14 +198,41 @@ ApiError Seed(State& s, const Field& f, const json::value& v) {
   return {};
 }
 
-ApiError ResponseFormat(State&, const Field& f, const json::value& v) {
+// A schema that answers are to follow; `name` is where it stands in the request.
+ApiError Schema(State& s, const Field& f, const json::value& schema, const std::string& name) {
+  Result<std::shared_ptr<const JsonGrammar>> grammar = CompileJsonSchema(json::serialize(schema), name);
+  if (!grammar.ok()) {
+    ApiError e = FromStatus(grammar.status(), f.name);
+    if (e.status == 422) e.slug = "unsupported_schema";
+    return e;
+  }
+  s.p.request.grammar = *std::move(grammar);
+  return {};
+}
+
+// llama-server's: {} is none.
+ApiError NativeSchema(State& s, const Field& f, const json::value& v) {
+  if (!v.is_object()) return WrongType(f.name, "an object");
+  return v.get_object().empty() ? ApiError() : Schema(s, f, v, "json_schema");
+}
+
+ApiError ResponseFormat(State& s, const Field& f, const json::value& v) {
   if (!v.is_object()) return WrongType(f.name, "an object");
   const json::value* type = v.get_object().if_contains("type");
   if (type == nullptr || !type->is_string()) return WrongType("response_format.type", "a string");
   if (type->get_string() == "text") return {};
-  if (type->get_string() == "json_object" || type->get_string() == "json_schema") {
-    return NotSupported("response_format", "'response_format' of type " + std::string(type->get_string()) +
-                                               " is not supported by this model or build");
+  if (type->get_string() == "json_object") {
+    s.p.request.grammar = JsonObjectGrammar();
+    return {};
+  }
+  if (type->get_string() == "json_schema") {
+    const json::value* format = v.get_object().if_contains("json_schema");
+    if (format == nullptr || !format->is_object()) return WrongType("response_format.json_schema", "an object");
+    const json::value* schema = format->get_object().if_contains("schema");
+    if (schema == nullptr || !(schema->is_object() || schema->is_bool())) {
+      return WrongType("response_format.json_schema.schema", "a schema: an object, true or false");
+    }
+    return Schema(s, f, *schema, "response_format.json_schema.schema");
   }
   return OutOfRange("response_format.type", "text, json_object or json_schema");
 }
@@ -400,9 +428,9 @@ const Field kFields[] = {
      .set_bool = [](State& s, bool v) { s.p.return_token_ids = v; }},
     {.name = "timings_per_token", .read = Bool, .set_bool = [](State& s, bool v) { s.p.timings_per_token = v; }},
     // -- constraints and tools
-    {.name = "response_format", .where = kOpenAi, .read = ResponseFormat},
+    {.name = "response_format", .where = kOpenAi, .read = ResponseFormat, .engine = "grammar"},
     {.name = "grammar", .read = NeutralString},
-    {.name = "json_schema", .where = kNative, .read = NeutralEmpty},
+    {.name = "json_schema", .where = kNative, .read = NativeSchema},
     {.name = "guided_regex", .where = kOpenAi, .read = NeutralEmpty},
     {.name = "guided_choice", .where = kOpenAi, .read = NeutralEmpty},
     {.name = "guided_json", .where = kOpenAi, .read = NeutralEmpty},

@@ -132,17 +132,11 @@ def test_no_tokens_only_with_echo(server):
     assert server.error(TEXT, {"prompt": "a", "max_tokens": 0})[1]["param"] == "max_tokens"
 
 
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
-
-
 @pytest.mark.parametrize("path,fields,param", [
     (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     (CHAT, {"tool_choice": "required"}, "tool_choice"),
     (CHAT, {"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
-    (CHAT, {"response_format": {"type": "json_object"}}, "response_format"),
-    (TEXT, {"response_format": SCHEMA}, "response_format"),
     (CHAT, {"grammar": "root ::= x"}, "grammar"), (NATIVE, {"grammar": "root ::= x"}, "grammar"),
-    (NATIVE, {"json_schema": {"type": "object"}}, "json_schema"),
     (CHAT, {"guided_regex": "a+"}, "guided_regex"), (TEXT, {"guided_choice": ["a"]}, "guided_choice"),
     (CHAT, {"continue_final_message": True}, "continue_final_message"),
     (CHAT, {"typical_p": 0.5}, "typical_p"), (CHAT, {"priority": 1}, "priority"),

@@ -291,7 +291,7 @@ def test_openai_python(model):
             client.chat.completions.create(model="bard", messages=messages, temperature=-1)
         assert (e.value.param, e.value.code) == ("temperature", "invalid_value")
         with pytest.raises(openai.UnprocessableEntityError):
-            client.chat.completions.create(model="bard", messages=messages, response_format={"type": "json_object"})
+            client.chat.completions.create(model="bard", messages=messages, tool_choice="required")
         with client.chat.completions.create(model="bard", messages=messages, stream=True) as left:
             next(iter(left))
         assert client.chat.completions.create(model="bard", messages=messages, max_tokens=1).choices

@@ -48,6 +48,8 @@ struct Engine::Impl {
   KvPool drafts;  // for what draft passes write
   PrefixCache prefixes{&pool};
   const KernelTable& kernels;
+  mutable std::once_flag tokens_once;
+  mutable std::shared_ptr<const TokenTable> tokens;
 
   mutable std::mutex mutex;
   std::condition_variable wake, idle;
@@ -65,6 +67,15 @@ struct Engine::Impl {
   // How that request decodes: what it asks itself, then what the engine was told, then the model.
   Result<DecodeSettings> Decode(const DecodeOptions& asked) const {
     return ResolveDecode(OverDefaults(asked, options.decode), *model, options.ctx);
+  }
+
+  // Made when it is needed first: some tens of milliseconds for a large vocabulary.
+  std::shared_ptr<const TokenTable> Tokens() const {
+    std::call_once(tokens_once, [this] {
+      const size_t vocab = model->config().vocab;
+      tokens = std::make_shared<const TokenTable>(model->tokenizer(), vocab, BannedTokens(model->tokenizer(), vocab));
+    });
+    return tokens;
   }
 
   Status Check(const Request& r) const {
@@ -91,7 +102,15 @@ struct Engine::Impl {
     }
     if (r.logprobs > 20) return InvalidArgument("logprobs = " + std::to_string(r.logprobs) + ", expected at most 20");
     if (r.max_tokens < -1 || r.min_tokens < 0) return InvalidArgument("max_tokens and min_tokens must not be negative");
-    return OkStatus();
+    if (r.grammar == nullptr) return OkStatus();
+    if (settings->diffusion()) {
+      return Unsupported("grammar: structured output needs decode mode 'ar' or 'verify', and it is '" +
+                         std::string(Name(settings->mode)) + "'");
+    }
+    if (r.min_tokens != 0) return InvalidArgument("min_tokens: not together with structured output");
+    if (r.ignore_eos) return InvalidArgument("ignore_eos: not together with structured output");
+    const Result<ConstrainedState> state = ConstrainedState::Create(Tokens(), r.grammar);
+    return state.status();
   }
 
   // --- inference thread ---------------------------------------------------------------------------------
@@ -365,6 +384,10 @@ WF_MODEL_INLINE Result<uint64_t> Engine::Submit(Request request, EventSink sink)
   WF_ASSIGN(const DecodeSettings settings, impl_->Decode(request.decode));
   auto s = std::make_unique<Sequence>(std::move(request), std::move(sink), settings, *impl_->model, impl_->kernels,
                                       impl_->options.ctx, &impl_->draft_history[static_cast<size_t>(settings.style)]);
+  if (s->request.grammar != nullptr) {
+    WF_ASSIGN(ConstrainedState state, ConstrainedState::Create(impl_->Tokens(), s->request.grammar));
+    s->Constrain(std::move(state));
+  }
   uint64_t id = 0;
   {
     std::lock_guard lock(impl_->mutex);

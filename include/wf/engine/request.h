@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,8 @@
 #include "wf/decode/sampling.h"
 
 namespace wf {
+
+class JsonGrammar;  // decode/json_grammar.h
 
 struct Request {
   std::vector<int32_t> prompt;  // token ids, used as they are; at least one, each < the model's vocabulary
@@ -30,6 +33,9 @@ struct Request {
   int64_t deadline_ms = 0;
   bool cache_prompt = true;  // use the prefix cache and add to it
   std::string cache_salt;    // requests with different salts share nothing
+  // The answer is a text of it, as far as it gets; then it ends kStop. Modes ar and verify, without min_tokens and
+  // ignore_eos.
+  std::shared_ptr<const JsonGrammar> grammar;
   bool show_blocks = false;  // block diffusion: an event after every pass, with the block as it is (Event::block)
 };
 

@@ -57,8 +57,17 @@ WF_MODEL_INLINE TokenLogprob Sequence::Logprob(const float* logits, size_t n, fl
   return lp;
 }
 
-// What cannot be chosen as token `index` of the answer.
+// What cannot be chosen as token `index` of the answer. Ends the sequence if that cannot be told.
 WF_MODEL_INLINE std::span<const int32_t> Sequence::Forbidden(int64_t index) {
+  if (constraint_) {
+    const Result<const TokenMask*> allowed = constraint_->Allowed();
+    if (!allowed.ok()) {
+      End(FinishReason::kError, StopType::kNone, allowed.status());
+      return banned_;
+    }
+    (*allowed)->Others(&forbidden_);
+    return forbidden_;
+  }
   if (index >= request.min_tokens) return banned_;
   forbidden_ = banned_;
   for (const int32_t e : model_.tokenizer().eog()) forbidden_.push_back(e);
@@ -117,13 +126,14 @@ WF_MODEL_INLINE const HeadQuery* Sequence::Query(size_t vocab) {
     query_ = {.banned = banned_};
     return &query_;
   }
-  const bool one_for_all = !sampler_.penalises() && generated >= request.min_tokens;
+  const bool one_for_all = !constraint_ && !sampler_.penalises() && generated >= request.min_tokens;
   if (request.logprobs >= 0 || (pass.rows.size() != 1 && !one_for_all)) return nullptr;
   if (block_ && !pass.prefill && !block_->full()) return nullptr;  // confidence needs every logit
   return sampler_.Query(vocab, Forbidden(generated), &query_) ? &query_ : nullptr;
 }
 
 WF_MODEL_INLINE void Sequence::Take(float* logits, size_t vocab, const Transformer& transformer) {
+  if (ended()) return;
   if (!pass.prefill) ++passes_;
   const size_t end = pass.first + pass.tokens.size();
   if (pass.rows.empty()) {
@@ -146,10 +156,12 @@ WF_MODEL_INLINE int32_t Sequence::Choose(size_t row, float* logits, size_t vocab
     End(FinishReason::kError, StopType::kNone, InternalError("logits are not numbers (NaN)"));
     return -1;
   }
-  if (request.logprobs < 0) return sampler_.Sample(x, vocab, Forbidden(generated));
+  const std::span<const int32_t> forbidden = Forbidden(generated);
+  if (ended()) return -1;
+  if (request.logprobs < 0) return sampler_.Sample(x, vocab, forbidden);
   const float lse = transformer.Softmax(x, nullptr, vocab);
   raw_.assign(x, x + vocab);
-  const int32_t token = sampler_.Sample(x, vocab, Forbidden(generated));
+  const int32_t token = sampler_.Sample(x, vocab, forbidden);
   last.logprobs.push_back(Logprob(raw_.data(), vocab, lse, token));
   return token;
 }
@@ -157,8 +169,7 @@ WF_MODEL_INLINE int32_t Sequence::Choose(size_t row, float* logits, size_t vocab
 WF_MODEL_INLINE void Sequence::TakeNext(float* logits, size_t vocab, const Transformer& transformer) {
   const int32_t token = Choose(0, logits, vocab, transformer);
   if (ended()) return;
-  sampler_.Accept(token);
-  Push(token);
+  Append(token);
   Emit();
 }
 
@@ -192,8 +203,7 @@ WF_MODEL_INLINE void Sequence::TakeVerified(float* logits, size_t vocab, const T
   for (;; ++accepted) {
     const int32_t token = Choose(accepted, logits, vocab, transformer);
     if (ended()) return;
-    sampler_.Accept(token);
-    if (!Push(token) || accepted == drafts.size() || token != drafts[accepted]) break;
+    if (!Append(token) || accepted == drafts.size() || token != drafts[accepted]) break;
   }
   computed += accepted + 1;
   const bool drafting = verifier_->rows_draft() && !ended();
@@ -244,6 +254,17 @@ WF_MODEL_INLINE void Sequence::TakeBlock(float* logits, size_t vocab) {
     }
   }
   Emit();
+}
+
+// The text goes on with a token that was chosen for its end; false if it ends with it.
+WF_MODEL_INLINE bool Sequence::Append(int32_t token) {
+  sampler_.Accept(token);
+  if (constraint_ && !constraint_->Accept(token)) {
+    End(FinishReason::kError, StopType::kNone, InternalError("a token outside the grammar was chosen"));
+    return false;
+  }
+  if (Push(token) && constraint_ && constraint_->Done()) End(FinishReason::kStop, StopType::kEos, OkStatus());
+  return !ended();
 }
 
 // The text goes on with this token; false if it ends with it.

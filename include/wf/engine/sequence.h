@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "wf/base/inline.h"
@@ -18,6 +19,7 @@
 #include "wf/decode/pass.h"
 #include "wf/decode/sampler.h"
 #include "wf/decode/stop.h"
+#include "wf/decode/token_mask.h"
 #include "wf/engine/request.h"
 #include "wf/model/model.h"
 #include "wf/model/transformer.h"
@@ -30,6 +32,9 @@ class Sequence {
   using Clock = std::chrono::steady_clock;
   Sequence(Request r, EventSink s, const DecodeSettings& settings, const Model& m, const KernelTable& kernels,
            int64_t ctx, DraftHistory* drafts);
+
+  // From now on only texts that `state` lets through. Before the first Plan().
+  void Constrain(ConstrainedState state) { constraint_ = std::move(state); }
 
   // The next pass into `pass`, with at most `budget` rows of the prompt (but at least a whole block of style
   // fast-dllm-v2). False, and ended, if none is needed.
@@ -76,6 +81,7 @@ class Sequence {
   void TakeBlock(float* logits, size_t vocab);
   std::vector<int32_t> Best(size_t row, const float* logits, size_t vocab) const;
   int32_t Choose(size_t row, float* logits, size_t vocab, const Transformer& transformer);
+  bool Append(int32_t token);
   bool Push(int32_t token);
   void Emit();
 
@@ -93,10 +99,11 @@ class Sequence {
   StopMatcher stops_;
   std::optional<BlockDecoder> block_;
   std::optional<DraftVerifier> verifier_;
+  std::optional<ConstrainedState> constraint_;
   bool decoding_ = false;
   int64_t passes_ = 0, first_tokens_ = 0;
   std::vector<int32_t> banned_;     // never chosen; ascending
-  std::vector<int32_t> forbidden_;  // and end tokens, while there are fewer than min_tokens
+  std::vector<int32_t> forbidden_;  // and end tokens, while there are fewer than min_tokens, or what no grammar allows
   HeadQuery query_;
   std::vector<float> raw_;
   std::vector<Prediction> predictions_;
