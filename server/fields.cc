@@ -178,6 +178,12 @@ ApiError LogitBias(State& s, const Field& f, const json::value& v) {
   return {};
 }
 
+ApiError Salt(State& s, const Field& f, const json::value& v) {
+  if (!v.is_string()) return WrongType(f.name, "a string");
+  s.p.request.cache_salt = std::string(v.get_string());
+  return {};
+}
+
 ApiError StreamOptions(State& s, const Field& f, const json::value& v) {
   if (!v.is_object()) return WrongType(f.name, "an object");
   s.stream_options = true;
@@ -477,9 +483,9 @@ const Field kFields[] = {
      .lo = 0,
      .hi = kMaxInt32,
      .set_int = [](State& s, int64_t v) { s.p.request.decode.mask_token = v; }},
-    // -- hints: answers are the same with and without a prefix cache, in any slot
-    {.name = "cache_prompt", .read = Bool},
-    {.name = "cache_salt", .read = String},
+    // -- the prefix cache, and hints: answers are the same whatever they say
+    {.name = "cache_prompt", .read = Bool, .set_bool = [](State& s, bool v) { s.p.request.cache_prompt = v; }},
+    {.name = "cache_salt", .read = Salt},
     {.name = "prompt_cache_key", .where = kOpenAi, .read = String},
     {.name = "id_slot", .where = kNative, .read = Int, .lo = -1, .hi = kMaxInt32, .set_int = [](State&, int64_t) {}},
     {.name = "n_keep", .where = kNative, .read = Int, .lo = -1, .hi = kMaxInt32, .set_int = [](State&, int64_t) {}},

@@ -312,6 +312,11 @@ def test_explain_tells_what_passes_cost_and_what_follows(bard):
     assert "finalising: merged into the next pass" in said, said
 
 
+def test_explain_without_a_request(bard):
+    r = run("wf-run", "-m", bard, "--chat", "--explain", stdin=subprocess.DEVNULL)
+    assert r.returncode == 0 and "decode: adaptive" in r.stderr, r
+
+
 def test_a_view_of_blocks_is_for_terminals_and_leaves_the_text(bard):
     args = ["-m", bard, "-p", "ROMEO:", "-n", 20, "--temp", 0, "--decode", "iterative"]
     text = json.loads(succeed("wf-run", *args, "--json").stdout)["text"]

@@ -117,6 +117,32 @@ TEST_CASE("answers are kept, too, and the cache gives way when the pool is full"
   CHECK(engine->stats().prefix_cache.evicted_blocks > 0);
 }
 
+TEST_CASE("two requests that compute the same prefix at once share its blocks afterwards: the pool does not run dry") {
+  for (const DecodeMode mode : {DecodeMode::kAr, DecodeMode::kAdaptive}) {
+    const auto engine = MakeEngine({.threads = 1, .max_running = 2});
+    for (int round = 0; round < 3; ++round) {
+      std::vector<int32_t> prefix(256), others(470);
+      for (size_t i = 0; i < prefix.size(); ++i) prefix[i] = static_cast<int32_t>(300 + (i * 7 + 31 * round) % 600);
+      for (size_t i = 0; i < others.size(); ++i) others[i] = static_cast<int32_t>(300 + (i * 11 + 17 * round) % 600);
+      const auto ask = [&](std::vector<int32_t> prompt, int32_t tail, int64_t n) {
+        prompt.resize(prompt.size() + (n > 100 || n < 5 ? 40 : 0), tail);
+        Request r = Blocks(Greedy(std::move(prompt), n), mode);
+        if (mode == DecodeMode::kAr) r.decode = {.mode = mode};
+        r.ignore_eos = true;
+        return r;
+      };
+      Answer a, b, c;
+      REQUIRE(engine->Submit(ask(prefix, 400, 3), a.Sink()).ok());
+      REQUIRE(engine->Submit(ask(prefix, 500, 216), b.Sink()).ok());
+      REQUIRE(a.Wait());
+      Run(*engine, ask(others, 0, 42), &c);
+      REQUIRE(b.Wait());
+      for (const Answer* x : {&a, &b, &c}) CHECK(x->last.reason == FinishReason::kLength);
+    }
+    CHECK(engine->stats().kv_blocks_used == 0);
+  }
+}
+
 TEST_CASE("verify is the autoregressive text, whatever is sampled, penalised or biased") {
   std::vector<Request> variants(6, Greedy(LongPrompt(37), 60));
   for (Request& r : variants) r.ignore_eos = true;

@@ -470,3 +470,18 @@ def test_a_client_that_leaves_between_passes_frees_its_place(model, mode):
                 break
         else:
             pytest.fail("no token of one stream came before another ended")
+
+
+def test_salts_and_cache_prompt_part_the_prefix_cache(server):
+    def cached(**fields):
+        body = {"prompt": [700 + i % 50 for i in range(100)], "max_tokens": 2, "temperature": 0, "decode_mode": "ar"}
+        r = server.ok(TEXT, dict(body, **fields))
+        return r["usage"]["prompt_tokens_details"]["cached_tokens"], r["choices"][0]["text"]
+
+    first, text = cached(cache_salt="tenant-a")
+    assert first == 0
+    assert cached(cache_salt="tenant-b") == (0, text)
+    assert cached(cache_salt="tenant-a") == (96, text)
+    assert cached(cache_salt="tenant-a", cache_prompt=False) == (0, text)
+    assert cached() == (0, text)
+    assert cached() == (96, text)

@@ -31,6 +31,7 @@ WF_MODEL_INLINE std::string ExplainDecode(const DecodeSettings& s, const PassCos
     std::snprintf(threshold, sizeof(threshold), "%.2f", static_cast<double>(s.threshold));
     out += ", sub-block " + std::to_string(s.sub_block) + ", threshold " + threshold;
   }
+  if (costs.empty()) return out + "\npasses were not measured\n";
   out += "\na pass:";
   for (const auto& [rows, ms] : costs.points()) {
     char times[32];

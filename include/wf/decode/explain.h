@@ -11,7 +11,7 @@
 
 namespace wf {
 
-// Lines for people. `costs` must not be empty.
+// Lines for people; without costs only what was asked for.
 std::string ExplainDecode(const DecodeSettings& settings, const PassCosts& costs);
 
 }  // namespace wf

@@ -290,10 +290,23 @@ struct Engine::Impl {
     for (const int32_t b : s.blocks) s.pointers.push_back(pool.Data(b));
   }
 
+  // What another request has stored meanwhile takes the place of the copies that this one computed: else the cache
+  // would hold blocks that no running request holds under nodes that cannot go, and the pool run dry.
+  void Adopt(Sequence& s) {
+    std::vector<int32_t> stored;
+    prefixes.Match(Key(s), s.tokens, s.computed, &stored);
+    for (size_t i = 0; i < stored.size(); ++i) {  // references change hands
+      pool.Release(s.blocks[i]);
+      s.blocks[i] = stored[i];
+      s.pointers[i] = pool.Data(stored[i]);
+    }
+  }
+
   // Of what is computed the cache keeps whole blocks for requests that begin like this one.
   void KeepPrefix(Sequence& s) {
     if (!options.prefix_cache || !s.request.cache_prompt) return;
     try {
+      Adopt(s);
       prefixes.Insert(Key(s), std::span(s.tokens).first(s.computed), s.blocks);
     } catch (const std::bad_alloc&) {  // then others compute it again
     }
